@@ -1,0 +1,179 @@
+//! The images of the tests, made by the real `wasm-image build`.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::bed::Bed;
+use crate::command::{self, DEADLINE};
+use crate::paths;
+
+/// What an image is made of.
+pub struct Image {
+    /// Its name without registry and tag.
+    pub name: &'static str,
+    /// The module in it, as an absolute path: its first word when a command line is given in full.
+    pub entry: &'static str,
+    module: Module,
+    flags: &'static [&'static str],
+    extras: &'static [(&'static str, Extra)],
+}
+
+enum Module {
+    Guest(&'static str),
+    Wat(&'static str),
+}
+
+/// A file beside the module.
+enum Extra {
+    /// As it is.
+    Text(&'static str),
+    /// wat, to be put there as a binary.
+    Compiled(&'static str),
+}
+
+/// Preview 1, from Rust, with odd files beside it for the tests that name their own entrypoint.
+pub static PROBE: Image = Image {
+    name: "probe",
+    entry: "/probe-p1.wasm",
+    module: Module::Guest("probe-p1.wasm"),
+    flags: &["--env", "FROM_IMAGE=yes"],
+    extras: &[
+        ("/etc/greeting", Extra::Text("good morning\n")),
+        ("/hello.wat", Extra::Text(HELLO)),
+        ("/usr/bin/tool.wasm", Extra::Compiled(HELLO)),
+        ("/work/local.wasm", Extra::Compiled(HELLO)),
+        ("/bad/text.wasm", Extra::Text("this is no module\n")),
+        ("/bad/import.wasm", Extra::Compiled(MOON)),
+        ("/bad/world.wasm", Extra::Compiled(FENCE)),
+    ],
+};
+
+/// The same program as a component of 0.2.
+pub static PROBE_P2: Image = Image {
+    name: "probe-p2",
+    entry: "/probe-p2.wasm",
+    module: Module::Guest("probe-p2.wasm"),
+    flags: &[],
+    extras: &[],
+};
+
+/// Preview 1, from C.
+pub static HELLO_C: Image = Image {
+    name: "hello-c",
+    entry: "/hello-c.wasm",
+    module: Module::Guest("hello-c.wasm"),
+    flags: &[],
+    extras: &[],
+};
+
+/// Preview 1, from Go.
+pub static HELLO_GO: Image = Image {
+    name: "hello-go",
+    entry: "/hello-go.wasm",
+    module: Module::Guest("hello-go.wasm"),
+    flags: &[],
+    extras: &[],
+};
+
+/// The smallest guest that says something.
+pub static HELLO_WAT: Image = Image {
+    name: "hello-wat",
+    entry: "/hello-wat.wasm",
+    module: Module::Wat(HELLO),
+    flags: &[],
+    extras: &[],
+};
+
+/// A module that prints `hello from wat`.
+pub const HELLO: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\08\00\00\00\0f\00\00\00hello from wat\n")
+  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
+  (func (export "greet") (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32)))))
+"#;
+
+/// A module that nobody can link.
+const MOON: &str = r#"(module
+  (import "moon" "shine" (func))
+  (memory (export "memory") 1)
+  (func (export "_start")))"#;
+
+/// A component of a world of its own.
+const FENCE: &str = r#"(component
+  (core module $m (func (export "f")))
+  (core instance $i (instantiate $m))
+  (func $f (canon lift (core func $i "f")))
+  (export "paint-the-fence" (func $f)))"#;
+
+impl Image {
+    /// The name with registry and tag.
+    pub fn reference(&self) -> String {
+        format!("docker.io/library/{}:test", self.name)
+    }
+
+    /// Builds the image for a bed, once, and returns where the bed sees the archive.
+    #[track_caller]
+    pub fn archive(&self, bed: &Bed) -> String {
+        static BUILT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+        let folder = bed.share().join("images");
+        let archive = folder.join(format!("{}.tar", self.name));
+        let mut built = BUILT
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if built.get_or_insert_default().insert(archive.clone()) {
+            fs::create_dir_all(&folder).expect("the share is writable");
+            let mut flags: Vec<String> = self.flags.iter().map(|&flag| flag.to_owned()).collect();
+            flags.extend(self.extras(&folder));
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            build(&self.reference(), &archive, &flags, &self.module(&folder));
+        }
+        format!("/share/images/{}.tar", self.name)
+    }
+
+    /// Writes the files beside the module, and returns the flags that add them.
+    fn extras(&self, folder: &Path) -> Vec<String> {
+        let mut flags = Vec::new();
+        for (destination, extra) in self.extras {
+            let content = match extra {
+                Extra::Text(text) => text.as_bytes().to_vec(),
+                Extra::Compiled(wat) => {
+                    wat::parse_str(wat).expect("the wat of a test is well-formed")
+                }
+            };
+            let file = folder.join(destination.trim_start_matches('/').replace('/', "-"));
+            fs::write(&file, content).expect("the share is writable");
+            flags.extend([
+                "--add".to_owned(),
+                format!("{}:{destination}", file.display()),
+            ]);
+        }
+        flags
+    }
+
+    fn module(&self, folder: &Path) -> PathBuf {
+        match self.module {
+            Module::Guest(file) => paths::guest(file),
+            Module::Wat(text) => {
+                let file = folder.join(format!("{}.wat", self.name));
+                fs::write(&file, text).expect("the share is writable");
+                file
+            }
+        }
+    }
+}
+
+/// Runs `wasm-image build`.
+#[track_caller]
+pub fn build(reference: &str, archive: &Path, flags: &[&str], module: &Path) {
+    let mut command = Command::new(paths::binary("wasm-image"));
+    command
+        .args(["build", "-t", reference, "-o"])
+        .arg(archive)
+        .args(flags)
+        .arg(module);
+    command::run(command, b"", DEADLINE).ok();
+}

@@ -1,0 +1,77 @@
+//! Compiled code, seen from the host that keeps it.
+
+use std::thread;
+
+use integration::bed::Bed;
+use integration::docker::Docker;
+use integration::images::{HELLO_C, PROBE};
+
+use crate::{docker, host};
+
+const CACHE: &str = "/var/lib/containerd-shim-wasmtime/code";
+
+/// Every compiled file with its inode and the time it was written.
+fn compiled(bed: &Bed) -> Vec<String> {
+    bed.sh(&format!(
+        "find {CACHE} -name '*.cwasm' -printf '%p %i %T@\\n' | sort"
+    ))
+    .lines()
+    .map(str::to_owned)
+    .collect()
+}
+
+fn of_entry(
+    bed: &Bed,
+    docker: &Docker,
+    image: &'static integration::images::Image,
+) -> Option<String> {
+    let sum = docker.run(&[], image, &[]);
+    sum.ok();
+    let digest = bed.sh(&format!(
+        "sha256sum /share/guests/{} | cut -d' ' -f1",
+        image.entry.trim_start_matches('/')
+    ));
+    compiled(bed)
+        .into_iter()
+        .find(|line| line.contains(&digest))
+}
+
+#[test]
+fn the_second_start_of_an_image_compiles_nothing() {
+    let (docker, _turn) = docker();
+    stock_guests(docker.0);
+    let first =
+        of_entry(docker.0, &docker, &PROBE).expect("compiled code named by the module's digest");
+    let second =
+        of_entry(docker.0, &docker, &PROBE).expect("compiled code named by the module's digest");
+    assert_eq!(first, second);
+}
+
+#[test]
+fn many_first_starts_at_once_compile_once() {
+    let host = host();
+    let _alone = host.alone();
+    let docker = Docker(host);
+    docker.load(&HELLO_C);
+    host.sh(&format!("rm -rf {CACHE}"));
+    // A file of the cache is written under another name and renamed: each compilation makes an inode.
+    let watch = host.spawn(&["sh", "-c", &format!("while :; do find {CACHE} -type f -name '*.cwasm' -printf '%i\\n' 2>/dev/null; done | awk '!seen[$0]++ {{ print; fflush() }}'")]);
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| docker.run(&[], &HELLO_C, &[]).ok());
+        }
+    });
+    let inodes = integration::wait::some("the compiled file", || {
+        Some(watch.so_far()).filter(|seen| !seen.is_empty())
+    });
+    assert_eq!(inodes.lines().count(), 1, "compiled more than once");
+    assert_eq!(compiled(host).len(), 1);
+}
+
+fn stock_guests(bed: &Bed) {
+    let folder = bed.share().join("guests");
+    std::fs::create_dir_all(&folder).expect("the share is writable");
+    let file = PROBE.entry.trim_start_matches('/');
+    std::fs::copy(integration::paths::guest(file), folder.join(file))
+        .expect("a guest can be copied");
+}

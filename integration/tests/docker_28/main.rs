@@ -1,0 +1,44 @@
+//! docker 28 over containerd 2.1: what `docker run` promises, line by line.
+
+mod cache;
+mod command_line;
+mod exit_codes;
+mod guests;
+mod harness;
+mod identity;
+mod limits;
+mod mounts;
+mod network;
+mod options;
+mod parallel;
+mod refusals;
+mod signals;
+mod stdio;
+mod verbs;
+mod with_ctr;
+
+use std::sync::RwLockReadGuard;
+
+use integration::bed::{Bed, Cgroup, Suite, bed};
+use integration::ctr::Ctr;
+use integration::docker::Docker;
+
+/// The bed of these tests.
+#[track_caller]
+fn host() -> &'static Bed {
+    bed(Suite::Forky, Cgroup::V1)
+}
+
+/// docker, for a test that others may run beside; the second is held as long as the test runs.
+#[track_caller]
+fn docker() -> (Docker, RwLockReadGuard<'static, ()>) {
+    let host = host();
+    (Docker(host), host.shared())
+}
+
+/// ctr, for a test that others may run beside.
+#[track_caller]
+fn ctr() -> (Ctr, RwLockReadGuard<'static, ()>) {
+    let host = host();
+    (Ctr(host), host.shared())
+}

@@ -1,0 +1,146 @@
+//! Compiled code: made once, kept by content, never trusted from strangers.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use integration::bundle::Bundle;
+use integration::mock::Mock;
+
+use crate::EXIT_7;
+
+const CACHE: &str = "/var/lib/containerd-shim-wasmtime/code";
+
+/// The compiled files of the test's own cache.
+fn compiled() -> Vec<PathBuf> {
+    let folders = fs::read_dir(CACHE)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let files = folders
+        .filter(|path| path.is_dir())
+        .flat_map(|path| fs::read_dir(path).into_iter().flatten().flatten());
+    files
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "cwasm"))
+        .collect()
+}
+
+fn run(mock: &Mock) -> Bundle {
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
+    let shim = mock
+        .create(&bundle)
+        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    shim.start(&bundle.id).expect("the task can be started");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 7);
+    shim.finish(mock, &bundle);
+    bundle
+}
+
+fn stamp(path: &Path) -> (u64, i64, i64) {
+    let data = fs::metadata(path).expect("a file of the cache");
+    (data.ino(), data.ctime(), data.ctime_nsec())
+}
+
+#[test]
+fn the_second_start_of_a_module_compiles_nothing() {
+    let mock = Mock::new();
+    run(&mock);
+    let [file] = compiled().try_into().expect("one module makes one file");
+    let inode = fs::metadata(&file).expect("a file of the cache").ino();
+    let written = fs::metadata(&file)
+        .expect("a file of the cache")
+        .mtime_nsec();
+    run(&mock);
+    assert_eq!(compiled(), [file.clone()]);
+    assert_eq!(
+        fs::metadata(&file).expect("a file of the cache").ino(),
+        inode
+    );
+    assert_eq!(
+        fs::metadata(&file)
+            .expect("a file of the cache")
+            .mtime_nsec(),
+        written
+    );
+}
+
+#[test]
+fn compiled_code_is_named_by_content_and_belongs_to_root_alone() {
+    let mock = Mock::new();
+    run(&mock);
+    let [file] = compiled().try_into().expect("one module makes one file");
+    let name = file
+        .file_stem()
+        .expect("a file name")
+        .to_string_lossy()
+        .into_owned();
+    assert!(
+        name.len() == 64 && name.chars().all(|digit| digit.is_ascii_hexdigit()),
+        "{name}"
+    );
+    let mut path = file.as_path();
+    while path != Path::new("/var/lib") {
+        let data = fs::metadata(path).expect("a path of the cache");
+        assert_eq!(data.uid(), 0, "{}", path.display());
+        assert_eq!(
+            data.permissions().mode() & 0o022,
+            0,
+            "others can write {}",
+            path.display()
+        );
+        path = path.parent().expect("/var/lib is above");
+    }
+    assert_eq!(
+        fs::metadata(CACHE).expect("the cache").permissions().mode() & 0o077,
+        0,
+        "others can enter {CACHE}"
+    );
+}
+
+#[test]
+fn code_that_belongs_to_somebody_else_is_not_run() {
+    let mock = Mock::new();
+    run(&mock);
+    let [file] = compiled().try_into().expect("one module makes one file");
+    chown(&file, Some(1000), Some(1000)).expect("the tests run as root");
+    let planted = stamp(&file);
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
+    match mock.create(&bundle) {
+        Ok(shim) => {
+            assert_ne!(stamp(&file), planted, "it was taken as it is");
+            assert_eq!(fs::metadata(&file).expect("made anew").uid(), 0);
+            shim.finish(&mock, &bundle);
+        }
+        Err(refusal) => {
+            refusal.names(&[file.to_str().expect("a path of ours")]);
+            mock.nothing_left(&bundle);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_of_the_cache_is_made_anew_or_named() {
+    let mock = Mock::new();
+    run(&mock);
+    let [file] = compiled().try_into().expect("one module makes one file");
+    let length = fs::metadata(&file).expect("a file of the cache").len();
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|open| open.set_len(length / 2))
+        .expect("a file of ours");
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
+    match mock.create(&bundle) {
+        Ok(shim) => {
+            shim.start(&bundle.id).expect("the task can be started");
+            assert_eq!(shim.wait(&bundle.id).expect("it ends"), 7);
+            shim.finish(&mock, &bundle);
+        }
+        Err(refusal) => {
+            refusal.names(&[file.to_str().expect("a path of ours")]);
+            mock.nothing_left(&bundle);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The three streams, between fifos that behave and fifos that do not.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use containerd_shim_protos::api::{CloseIORequest, CreateTaskRequest};
+use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
+use integration::bundle::Bundle;
+use integration::images::HELLO;
+use integration::mock::{Mock, Outlet, Shim, inlet};
+use nix::sys::signal::Signal;
+
+use crate::{CAT, EXIT_7, FLOOD, SPIN};
+
+struct Streams {
+    stdin: PathBuf,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+fn bundle(mock: &Mock, wat: &str) -> (Bundle, Streams) {
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", wat);
+    let [stdin, stdout, stderr] =
+        ["stdin", "stdout", "stderr"].map(|stream| mock.fifo(&bundle, stream));
+    (
+        bundle,
+        Streams {
+            stdin,
+            stdout,
+            stderr,
+        },
+    )
+}
+
+fn request(streams: &Streams) -> CreateTaskRequest {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    CreateTaskRequest {
+        stdin: text(&streams.stdin),
+        stdout: text(&streams.stdout),
+        stderr: text(&streams.stderr),
+        ..Default::default()
+    }
+}
+
+fn start(mock: &Mock, bundle: &Bundle, request: CreateTaskRequest) -> Shim {
+    let shim = mock
+        .create_with(bundle, request)
+        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    shim.start(&bundle.id).expect("the task can be started");
+    shim
+}
+
+#[test]
+fn output_arrives_on_the_fifos_and_ends_with_the_task() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, HELLO);
+    let (stdout, stderr) = (Outlet::of(&streams.stdout), Outlet::of(&streams.stderr));
+    let shim = start(
+        &mock,
+        &bundle,
+        CreateTaskRequest {
+            stdin: String::new(),
+            ..request(&streams)
+        },
+    );
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
+    shim.finish(&mock, &bundle);
+    assert_eq!(stdout.all(), "hello from wat\n");
+    assert_eq!(stderr.all(), "");
+}
+
+#[test]
+fn input_comes_from_the_fifo_and_ends_when_its_writer_and_close_io_say_so() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, CAT);
+    let (stdout, _stderr) = (Outlet::of(&streams.stdout), Outlet::of(&streams.stderr));
+    let shim = start(&mock, &bundle, request(&streams));
+    let mut stdin = inlet(&streams.stdin);
+    stdin.write_all(b"a line\n").expect("the guest reads");
+    stdout.says("a line\n");
+    drop(stdin);
+    let close = CloseIORequest {
+        id: bundle.id.clone(),
+        stdin: true,
+        ..Default::default()
+    };
+    shim.call::<Empty>("CloseIO", &close)
+        .expect("the task runs");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
+    shim.finish(&mock, &bundle);
+    assert_eq!(stdout.all(), "a line\n");
+}
+
+#[test]
+fn without_an_input_fifo_the_guest_reads_the_end_at_once() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, CAT);
+    let stdout = Outlet::of(&streams.stdout);
+    let request = CreateTaskRequest {
+        stdin: String::new(),
+        stderr: String::new(),
+        ..request(&streams)
+    };
+    let shim = start(&mock, &bundle, request);
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
+    shim.finish(&mock, &bundle);
+    assert_eq!(stdout.all(), "");
+}
+
+#[test]
+fn fifos_that_nobody_opens_hold_up_neither_create_nor_the_guest() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, HELLO);
+    let shim = start(&mock, &bundle, request(&streams));
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
+    shim.finish(&mock, &bundle);
+}
+
+#[test]
+fn a_full_fifo_without_a_reader_does_not_keep_a_task_from_being_killed() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, FLOOD);
+    let shim = start(&mock, &bundle, request(&streams));
+    shim.kill(&bundle.id, Signal::SIGTERM)
+        .expect("a running task can be killed");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 143);
+    shim.finish(&mock, &bundle);
+}
+
+#[test]
+fn a_reader_that_comes_late_gets_everything() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, FLOOD);
+    let shim = start(&mock, &bundle, request(&streams));
+    let stdout = Outlet::of(&streams.stdout);
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 9);
+    shim.finish(&mock, &bundle);
+    assert_eq!(stdout.all().len(), 16 << 20);
+}
+
+#[test]
+fn a_reader_that_leaves_does_not_end_the_guest() {
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, SPIN);
+    let first = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&streams.stdout)
+        .expect("the fifo is there");
+    let shim = start(&mock, &bundle, request(&streams));
+    drop(first);
+    let second = Outlet::of(&streams.stdout);
+    assert_eq!(shim.pids(&bundle.id).expect("it runs").len(), 1);
+    shim.kill(&bundle.id, Signal::SIGKILL)
+        .expect("a running task can be killed");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 137);
+    shim.finish(&mock, &bundle);
+    second.all();
+}
+
+#[test]
+fn a_task_without_any_stream_runs() {
+    let mock = Mock::new();
+    let (bundle, _) = bundle(&mock, EXIT_7);
+    let shim = start(&mock, &bundle, CreateTaskRequest::new());
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 7);
+    shim.finish(&mock, &bundle);
+}

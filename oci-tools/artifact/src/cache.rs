@@ -1,0 +1,327 @@
+//! The node's cache of compiled code: `<root>/<compat>/<sha256>.cwasm`.
+//!
+//! Whoever can write such a file runs native code in a container's process, so folders are 0700,
+//! files are checked for owner and mode each time, and a file appears under its name only whole.
+
+use crate::digest::Digest;
+use crate::engine;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use wasmtime::Engine;
+
+/// Where a node keeps its compiled code unless told otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/containerd-shim-wasmtime/code";
+
+/// How much compiled code a node keeps unless told otherwise, in bytes.
+pub const DEFAULT_MAX_SIZE: u64 = 8 << 30;
+
+/// What is wrong with the cache: the path, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system says no.
+    #[error("code cache {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else could have written it, so it is not used.
+    #[error(
+        "code cache {}: owned by uid {uid} with mode {mode:03o}, so others could plant native \
+         code in it; it must belong to uid {} and be writable by nobody else", path.display(), nix::unistd::geteuid()
+    )]
+    Untrusted {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// The entries that one engine configuration can use.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+/// The right to make one entry; others of this node wait for it.
+pub struct Lock {
+    _held: Flock<File>,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The next one to lock sees, under the lock, that its file is gone from the folder.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Cache {
+    /// Opens the cache for code that `engine` can run, making the folders that are missing.
+    ///
+    /// # Errors
+    /// When a folder cannot be made or is not this user's alone.
+    pub fn open(root: &Path, engine: &Engine) -> Result<Self, Error> {
+        let dir = root.join(engine::compatibility(engine));
+        match trusted_dir(&dir) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            checked => return checked.map(|()| Self { dir }),
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(at(&dir))?;
+        trusted_dir(root)?;
+        trusted_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// The code compiled from the wasm called `digest`, or `None` when it has yet to be made.
+    ///
+    /// # Errors
+    /// When an entry is there but cannot be read, or could have been written by others.
+    pub fn get(&self, digest: &Digest) -> Result<Option<File>, Error> {
+        let path = self.entry(digest);
+        let file = match OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+        {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(at(&path)(e)),
+        };
+        let meta = file.metadata().map_err(at(&path))?;
+        trusted(&path, &meta)?;
+        // The modification time is the time of last use, which eviction goes by. A cache on a
+        // read-only file system simply does not remember it.
+        let _ = file.set_modified(SystemTime::now());
+        Ok(Some(file))
+    }
+
+    /// Waits until nobody else makes this entry. Blocks.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be made.
+    pub fn lock(&self, digest: &Digest) -> Result<Lock, Error> {
+        let path = self.dir.join(format!("{digest}.lock"));
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+                .map_err(at(&path))?;
+            let held = Flock::lock(file, FlockArg::LockExclusive)
+                .map_err(|(_, e)| at(&path)(e.into()))?;
+            let ours = held.metadata().map_err(at(&path))?;
+            // Whoever held it before removed the file: a lock on a removed file locks nobody out.
+            match fs::metadata(&path) {
+                Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(Lock { _held: held, path });
+                }
+                _ => continue,
+            }
+        }
+    }
+
+    /// Makes an entry: `write` fills a file that takes its name only when it is whole and on disk.
+    ///
+    /// # Errors
+    /// What `write` fails with, or the file system; then no entry and no temporary file is left.
+    pub fn put<E: From<Error>>(
+        &self,
+        digest: &Digest,
+        _lock: &Lock,
+        write: impl FnOnce(&File) -> Result<(), E>,
+    ) -> Result<File, E> {
+        let temporary = self.dir.join(format!("{digest}.new"));
+        let made = self.fill(&temporary, &self.entry(digest), write);
+        if made.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        made
+    }
+
+    fn fill<E: From<Error>>(
+        &self,
+        temporary: &Path,
+        entry: &Path,
+        write: impl FnOnce(&File) -> Result<(), E>,
+    ) -> Result<File, E> {
+        // Left behind by a maker that was killed: we hold the lock, so nobody writes it now.
+        let _ = fs::remove_file(temporary);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)
+            .map_err(at(temporary))?;
+        write(&file)?;
+        file.sync_all().map_err(at(temporary))?;
+        fs::rename(temporary, entry).map_err(at(entry))?;
+        Ok(file)
+    }
+
+    /// Forgets an entry that turned out to be unusable.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        let path = self.entry(digest);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(&path)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the entries used longest ago until the rest weighs at most `max_size` bytes.
+    /// Containers that run removed code keep it mapped.
+    ///
+    /// # Errors
+    /// When the folder cannot be read; an entry that cannot be removed is passed over.
+    pub fn evict(&self, max_size: u64) -> Result<(), Error> {
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.dir)
+            .map_err(at(&self.dir))?
+            .flatten()
+            .filter(|e| e.path().extension().is_some_and(|x| x == "cwasm"))
+            .filter_map(|e| {
+                let meta = e.metadata().ok()?;
+                Some((meta.modified().ok()?, meta.len(), e.path()))
+            })
+            .collect();
+        entries.sort();
+        let mut size: u64 = entries.iter().map(|e| e.1).sum();
+        for (_, len, path) in entries {
+            if size <= max_size {
+                break;
+            }
+            if fs::remove_file(&path).is_ok() {
+                size -= len;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}.cwasm"))
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+fn trusted_dir(path: &Path) -> Result<(), Error> {
+    trusted(path, &fs::symlink_metadata(path).map_err(at(path))?)
+}
+
+/// Whether only this user can have written it.
+fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), Error> {
+    let (uid, mode) = (meta.uid(), meta.mode() & 0o7777);
+    if uid == nix::unistd::geteuid().as_raw() && mode & 0o022 == 0 && !meta.is_symlink() {
+        return Ok(());
+    }
+    Err(Error::Untrusted {
+        path: path.to_owned(),
+        uid,
+        mode,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn fresh() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = crate::engine::engine().unwrap();
+        let cache = Cache::open(&dir.path().join("code"), &engine).unwrap();
+        (dir, cache)
+    }
+
+    fn put(cache: &Cache, name: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(name.as_bytes());
+        let lock = cache.lock(&digest).unwrap();
+        cache
+            .put(&digest, &lock, |mut f| f.write_all(bytes).map_err(at(Path::new(name))))
+            .unwrap();
+        digest
+    }
+
+    #[test]
+    fn an_entry_is_there_after_it_was_put_and_nothing_else_is() {
+        let (_dir, cache) = fresh();
+        let digest = put(&cache, "a", b"code");
+        assert!(cache.get(&digest).unwrap().is_some());
+        assert!(cache.get(&Digest::of(b"other")).unwrap().is_none());
+        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let (_dir, cache) = fresh();
+        let digest = Digest::of(b"a");
+        let lock = cache.lock(&digest).unwrap();
+        let full = || at(Path::new("x"))(io::Error::from(io::ErrorKind::StorageFull));
+        let made: Result<_, Error> = cache.put(&digest, &lock, |_| Err(full()));
+        made.unwrap_err();
+        drop(lock);
+        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_entry_that_others_can_write_is_refused() {
+        let (_dir, cache) = fresh();
+        let digest = put(&cache, "a", b"code");
+        fs::set_permissions(cache.entry(&digest), fs::Permissions::from_mode(0o666)).unwrap();
+        let error = cache.get(&digest).unwrap_err().to_string();
+        assert!(error.contains("plant native code"), "{error}");
+    }
+
+    #[test]
+    fn eviction_removes_what_was_used_longest_ago() {
+        let (_dir, cache) = fresh();
+        let old = put(&cache, "old", &[0; 100]);
+        let new = put(&cache, "new", &[0; 100]);
+        let long_ago = SystemTime::UNIX_EPOCH;
+        File::open(cache.entry(&old)).unwrap().set_modified(long_ago).unwrap();
+        cache.evict(150).unwrap();
+        assert!(cache.get(&old).unwrap().is_none());
+        assert!(cache.get(&new).unwrap().is_some());
+    }
+
+    #[test]
+    fn one_of_many_makers_makes_the_entry() {
+        let (_dir, cache) = fresh();
+        let digest = Digest::of(b"a");
+        let made = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let lock = cache.lock(&digest).unwrap();
+                    if cache.get(&digest).unwrap().is_none() {
+                        made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        cache.put(&digest, &lock, |_| Ok::<_, Error>(())).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+    }
+}

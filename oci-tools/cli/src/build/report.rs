@@ -1,0 +1,260 @@
+//! What was built, in words for a person or as JSON for a program, and what is wrong with it.
+
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use artifact::module::{Extern, Kind, Module, Wasi, World};
+use serde_json::{Value, json};
+
+use super::layout::Image;
+use super::recipe::{Recipe, Target};
+use super::tree::Tree;
+
+/// How many exports are listed by name before the rest is only counted.
+const LISTED: usize = 8;
+
+/// The runtime that the commands for the user name.
+const RUNTIME: &str = "io.containerd.wasmtime.v1";
+
+/// An image that has been written.
+pub struct Report<'a> {
+    recipe: &'a Recipe,
+    module: &'a Module,
+    image: &'a Image,
+    /// Length of the written tar in bytes.
+    size: u64,
+    /// Reasons why the image will not run as it is.
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(
+        recipe: &'a Recipe,
+        module: &'a Module,
+        tree: &Tree,
+        image: &'a Image,
+        size: u64,
+    ) -> Self {
+        let warnings = warnings(recipe, module, tree);
+        Self {
+            recipe,
+            module,
+            image,
+            size,
+            warnings,
+        }
+    }
+
+    /// Everything the text says, for programs. Sizes are in bytes.
+    pub fn json(&self) -> Value {
+        let layer = self.image.layer();
+        json!({
+            "module": {
+                "file": self.recipe.module.display().to_string(),
+                "description": self.module.to_string(),
+                "kind": match self.module.kind {
+                    Kind::CoreModule => "core-module",
+                    Kind::Component => "component",
+                },
+                "world": match self.module.world {
+                    World::Command => "command",
+                    World::HttpProxy => "http-proxy",
+                    World::Reactor => "reactor",
+                },
+                "wasi": match &self.module.wasi {
+                    Wasi::None => Value::Null,
+                    Wasi::Preview1 => "preview1".into(),
+                    newer => newer.to_string().into(),
+                },
+                "imports": externs_json(&self.module.imports),
+                "exports": externs_json(&self.module.exports),
+            },
+            "image": {
+                "names": self.recipe.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "entrypoint": self.recipe.config.entrypoint,
+                "cmd": self.recipe.config.cmd,
+                "manifest": self.image.manifest.digest,
+                "config": self.image.config.digest,
+                "layer": {
+                    "digest": layer.digest,
+                    "diffId": layer.diff_id,
+                    "size": layer.size,
+                    "files": layer.files,
+                    "unpackedSize": layer.unpacked,
+                },
+            },
+            "output": {
+                "file": self.output_file().map(|path| path.display().to_string()),
+                "size": self.size,
+            },
+            "warnings": self.warnings,
+            "next": self.next(),
+        })
+    }
+
+    /// Commands that load and run the image; those that need a file are left out for stdout.
+    fn next(&self) -> Vec<String> {
+        let name = self.recipe.names[0].familiar();
+        let run = format!("docker run --rm --runtime {RUNTIME} --platform wasi/wasm {name}");
+        let load = self
+            .output_file()
+            .map(|path| format!("docker load -i {}", quoted(path)));
+        load.into_iter().chain([run]).collect()
+    }
+
+    fn output_file(&self) -> Option<&Path> {
+        match &self.recipe.output {
+            Target::File(path) => Some(path),
+            Target::Stdout => None,
+        }
+    }
+}
+
+impl Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layer = self.image.layer();
+        writeln!(f, "{}: {}", self.recipe.module.display(), self.module)?;
+        for (index, import) in self.module.imports.iter().enumerate() {
+            let title = if index == 0 { "imports" } else { "" };
+            writeln!(f, "  {title:<11}{}", counted(import))?;
+        }
+        writeln!(f, "  {:<11}{}", "exports", listed(&self.module.exports))?;
+        writeln!(f)?;
+        for (index, name) in self.recipe.names.iter().enumerate() {
+            writeln!(f, "{:<6}{name}", if index == 0 { "image" } else { "" })?;
+        }
+        writeln!(
+            f,
+            "  {:<11}{}",
+            "entrypoint",
+            json!(self.recipe.config.entrypoint)
+        )?;
+        writeln!(f, "  {:<11}{}", "manifest", self.image.manifest.digest)?;
+        let (unpacked, packed) = (bytes(layer.unpacked), bytes(layer.size));
+        writeln!(
+            f,
+            "  {:<11}{}, {unpacked}, compressed {packed}",
+            "layer",
+            files(layer.files)
+        )?;
+        let place = self
+            .output_file()
+            .map_or("stdout".into(), |path| path.display().to_string());
+        writeln!(f, "  {:<11}{place}, {}", "written to", bytes(self.size))?;
+        writeln!(f, "\nnext")?;
+        self.next()
+            .iter()
+            .try_for_each(|command| writeln!(f, "  {command}"))
+    }
+}
+
+fn warnings(recipe: &Recipe, module: &Module, tree: &Tree) -> Vec<String> {
+    let file = recipe.module.display();
+    let mut warnings = Vec::new();
+    match (module.world, module.kind) {
+        (World::Reactor, Kind::CoreModule) => warnings.push(format!(
+            "{file} cannot be run: it exports no function `_start` without parameters and results; build it as a program, not as a library"
+        )),
+        (World::Reactor, Kind::Component) => warnings.push(format!(
+            "{file} cannot be run: it exports neither wasi:cli/run nor wasi:http/incoming-handler; build it for one of these worlds"
+        )),
+        (World::Command | World::HttpProxy, _) => {}
+    }
+    let foreign: Vec<_> = module.foreign_imports().map(counted).collect();
+    if !foreign.is_empty() {
+        warnings.push(format!(
+            "{file} will not start: it imports {}, which no WASI host offers",
+            foreign.join(", ")
+        ));
+    }
+    // `#` separates the file from a function in it.
+    let program = &recipe.config.entrypoint[0];
+    let program_file = program.split('#').next().unwrap_or_default();
+    if !tree.has(Path::new(program_file)) {
+        warnings.push(format!(
+            "the entrypoint `{program}` is no file in the image; the module is at /{}",
+            recipe.module_dest.display()
+        ));
+    }
+    let by_name = |user: &&String| user.starts_with(|c: char| !c.is_ascii_digit());
+    if let Some(user) = recipe.config.user.as_ref().filter(by_name)
+        && !tree.has(Path::new("etc/passwd"))
+    {
+        warnings.push(format!(
+            "the user `{user}` cannot be looked up: the image has no /etc/passwd; give a number"
+        ));
+    }
+    warnings
+}
+
+/// `wasi:cli/environment@0.2.6 (3)`.
+fn counted(item: &Extern) -> String {
+    match item.members.len() {
+        0 => item.name.clone(),
+        count => format!("{} ({count})", item.name),
+    }
+}
+
+fn listed(exports: &[Extern]) -> String {
+    let mut words: Vec<_> = exports.iter().take(LISTED).map(counted).collect();
+    if exports.len() > LISTED {
+        words.push(format!("and {} more", exports.len() - LISTED));
+    }
+    if words.is_empty() {
+        "nothing".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+fn externs_json(externs: &[Extern]) -> Vec<Value> {
+    let one = |item: &Extern| json!({ "name": item.name, "members": item.members });
+    externs.iter().map(one).collect()
+}
+
+fn files(count: usize) -> String {
+    format!("{count} file{}", if count == 1 { "" } else { "s" })
+}
+
+/// A size with one digit after the point from 1 KiB on.
+fn bytes(count: u64) -> String {
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let (mut size, mut unit) = (count as f64 / 1024.0, "KiB");
+    for next in ["MiB", "GiB"] {
+        if size >= 1024.0 {
+            (size, unit) = (size / 1024.0, next);
+        }
+    }
+    format!("{size:.1} {unit}")
+}
+
+/// The path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn a_path_in_a_command_survives_the_shell() {
+        assert_eq!(quoted(Path::new("a/b.tar")), "a/b.tar");
+        assert_eq!(quoted(Path::new("it's a.tar")), r"'it'\''s a.tar'");
+    }
+}

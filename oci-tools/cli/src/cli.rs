@@ -1,0 +1,88 @@
+//! The command line as it was typed. Nothing is checked here beyond its shape: each command turns
+//! these arguments into a validated plan of its own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Makes OCI images that hold WebAssembly.
+#[derive(clap::Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    Build(BuildArgs),
+}
+
+/// Build an image for the platform wasi/wasm from a module or component
+///
+/// The image is written as a tar in the OCI layout, which `docker load`, `ctr image import` and
+/// `skopeo copy oci-archive:` take. The same inputs give the same bytes; SOURCE_DATE_EPOCH sets
+/// every time in it (default 0).
+#[derive(clap::Args)]
+pub struct BuildArgs {
+    /// WebAssembly to run: a core module or component, .wasm or .wat
+    pub module: PathBuf,
+
+    /// Name of the image; may be repeated [default: the module's file name]
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub tags: Vec<String>,
+
+    /// File to write, `-` for stdout [default: the module's file name, with .tar, in this folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Put a file, or what is in a folder, into the image; may be repeated
+    #[arg(long = "add", value_name = "SRC:DEST")]
+    pub adds: Vec<OsString>,
+
+    /// What the container runs, as a JSON array or one word [default: ["/<module>.wasm"]]
+    #[arg(long, value_name = "ARGV")]
+    pub entrypoint: Option<String>,
+
+    /// Arguments that `docker run IMAGE ARG...` replaces, as a JSON array or one word
+    #[arg(long, value_name = "ARGV", allow_hyphen_values = true)]
+    pub cmd: Option<String>,
+
+    /// Environment variable of the container; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+
+    /// Folder that the container starts in
+    #[arg(short, long, value_name = "PATH")]
+    pub workdir: Option<String>,
+
+    /// User that the container runs as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+
+    /// Label of the image; may be repeated
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+
+    /// Port that the program listens on; may be repeated
+    #[arg(long, value_name = "PORT[/PROTO]")]
+    pub expose: Vec<String>,
+
+    /// Signal that asks the program to end, by name or number
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Who reads the report.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: one JSON object
+    Json,
+}

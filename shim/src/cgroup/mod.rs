@@ -1,0 +1,206 @@
+//! A container's control groups, v1 or v2: made with its limits, joined, measured, emptied, removed.
+
+mod location;
+mod resources;
+mod stats;
+
+pub use location::{Location, Version};
+pub use stats::{Cpu, IoEntry, Memory, Pids, Stats};
+
+use location::Hierarchy;
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong with which file of a control group.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the control group file system refused.
+    #[error("cgroup: cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No control group file system is mounted.
+    #[error("cgroup: no cgroup file system is mounted; mount one on /sys/fs/cgroup")]
+    NotMounted,
+    /// A limit was asked for that this system cannot keep.
+    #[error("cgroup: {limit} cannot be kept: the {controller} controller is not available here")]
+    NoController {
+        /// The limit's name in the specification.
+        limit: &'static str,
+        /// The controller that would keep it.
+        controller: &'static str,
+    },
+    /// A path that is not of the form asked for.
+    #[error("cgroup: expected linux.cgroupsPath to be of format slice:prefix:name for systemd cgroups, got {0:?} instead")]
+    NotSystemd(String),
+}
+
+impl Error {
+    fn at(what: impl Into<String>, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let (what, path) = (what.into(), path.to_owned());
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// The control groups of one container: one folder under v2, one per controller under v1.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cgroup {
+    version: Version,
+    dirs: Vec<Dir>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Dir {
+    controllers: Vec<String>,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes the groups at `location`, sets the limits and moves `pid` into them.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was made is removed again.
+    pub fn create(
+        location: &Location,
+        resources: &LinuxResources,
+        pid: Pid,
+    ) -> Result<Self, Error> {
+        let hierarchies = location::hierarchies()?;
+        let version = hierarchies[0].version;
+        let mut cgroup = Self { version, dirs: Vec::new() };
+        let made = hierarchies
+            .iter()
+            .try_for_each(|hierarchy| cgroup.make(hierarchy, location))
+            .and_then(|()| resources::apply(&cgroup, resources))
+            .and_then(|()| cgroup.join(pid));
+        if let Err(error) = made {
+            let _ = cgroup.delete();
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    fn make(&mut self, hierarchy: &Hierarchy, location: &Location) -> Result<(), Error> {
+        let path = location.within(hierarchy)?;
+        match self.version {
+            Version::V1 => location::make_v1(hierarchy, &path)?,
+            Version::V2 => location::make_v2(hierarchy, &path)?,
+        }
+        self.dirs.push(Dir {
+            controllers: hierarchy.controllers.clone(),
+            path,
+        });
+        Ok(())
+    }
+
+    fn join(&self, pid: Pid) -> Result<(), Error> {
+        self.dirs
+            .iter()
+            .try_for_each(|dir| write(&dir.path.join("cgroup.procs"), &pid.to_string()))
+    }
+
+    /// Which of the two interfaces it is.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The processes in it.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn pids(&self) -> Result<Vec<Pid>, Error> {
+        let Some(dir) = self.dirs.first() else {
+            return Ok(Vec::new());
+        };
+        let path = dir.path.join("cgroup.procs");
+        let text = fs::read_to_string(&path).map_err(Error::at("read", &path))?;
+        Ok(text.lines().filter_map(|l| l.parse().ok()).map(Pid::from_raw).collect())
+    }
+
+    /// Kills all that is in it. What forks while it is killed is met in the next round, and each
+    /// round has at least one process less that could.
+    ///
+    /// # Errors
+    /// When the list of processes cannot be read.
+    pub fn kill_all(&self) -> Result<(), Error> {
+        let whole = self.dirs.first().map(|dir| dir.path.join("cgroup.kill"));
+        if whole.is_some_and(|path| fs::write(path, "1").is_ok()) {
+            return Ok(());
+        }
+        let mut killed = Vec::new();
+        loop {
+            let new: Vec<Pid> =
+                self.pids()?.into_iter().filter(|pid| !killed.contains(pid)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for pid in new {
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+                killed.push(pid);
+            }
+        }
+    }
+
+    /// How often the kernel has killed in it for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        match self.version {
+            Version::V1 => self.keyed("memory", "memory.oom_control", "oom_kill"),
+            Version::V2 => self.keyed("memory", "memory.events", "oom_kill"),
+        }
+        .unwrap_or(0)
+    }
+
+    /// What it uses now.
+    pub fn stats(&self) -> Stats {
+        stats::read(self)
+    }
+
+    /// Removes the groups; those already gone are fine.
+    ///
+    /// # Errors
+    /// The first folder that cannot be removed; the others are removed all the same.
+    pub fn delete(&self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for dir in &self.dirs {
+            match fs::remove_dir(&dir.path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    result = result.and(Err(Error::at("remove", &dir.path)(e)));
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+
+    /// The folder in which `controller` keeps its files.
+    fn dir(&self, controller: &str) -> Option<&Path> {
+        self.dirs
+            .iter()
+            .find(|dir| dir.controllers.iter().any(|c| c == controller))
+            .map(|dir| dir.path.as_path())
+    }
+
+    fn text(&self, controller: &str, file: &str) -> Option<String> {
+        fs::read_to_string(self.dir(controller)?.join(file)).ok()
+    }
+
+    /// The number behind `key` in a file of `key value` lines.
+    fn keyed(&self, controller: &str, file: &str, key: &str) -> Option<u64> {
+        let text = self.text(controller, file)?;
+        let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
+    }
+}
+
+fn write(path: &Path, value: &str) -> Result<(), Error> {
+    fs::write(path, value).map_err(Error::at(format!("write {value:?} to"), path))
+}

@@ -1,0 +1,111 @@
+//! `start`: finds or makes the shim that serves this container, and says where.
+
+use super::args::Args;
+use super::bootstrap::Bootstrap;
+use super::{Error, serve};
+use crate::{spec, sys};
+use artifact::digest::Digest;
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+/// As much as containerd itself takes, in bytes.
+const MAX_INPUT: u64 = 10 << 20;
+
+pub fn run(args: &Args) -> Result<(), Error> {
+    let bundle = std::env::current_dir()?;
+    let input = read_input()?;
+    let bootstrap = Bootstrap::read(&input, args, std::env::var("TTRPC_ADDRESS").ok())?;
+    let group = group(&spec::annotations(&bundle)?, &args.id);
+    let name = Digest::of([&args.address, &args.namespace, &group].map(String::as_str).join("/").as_bytes());
+    let socket = bootstrap.socket_dir.join(name.to_string());
+    let address = format!("unix://{}", socket.display());
+    if let Some(listener) = listen(&socket)? {
+        core_scheduling();
+        if sys::fork::fork()?.is_none() {
+            let settings = serve::Settings {
+                listener,
+                socket,
+                bundle,
+                namespace: args.namespace.clone(),
+                ttrpc_address: bootstrap.ttrpc_address,
+                debug: args.debug,
+            };
+            serve::run(settings);
+        }
+    }
+    // containerd 1.6 finds a running shim again by this file.
+    fs::write(bundle.join("address"), &address)?;
+    io::stdout().write_all(&bootstrap.answer(&address)?)?;
+    Ok(())
+}
+
+fn read_input() -> io::Result<Vec<u8>> {
+    let mut input = Vec::new();
+    let stdin = io::stdin();
+    // By hand, from a terminal, there is nothing to wait for.
+    if !stdin.is_terminal() {
+        stdin.lock().take(MAX_INPUT).read_to_end(&mut input)?;
+    }
+    Ok(input)
+}
+
+/// Containers of one group share a shim: those of a pod, those that the group annotation names
+/// together, or each its own.
+fn group(annotations: &HashMap<String, String>, id: &str) -> String {
+    ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"]
+        .iter()
+        .find_map(|key| annotations.get(*key))
+        .filter(|group| !group.is_empty())
+        .map_or(id, String::as_str)
+        .to_owned()
+}
+
+/// Binds the group's socket; `None` when a shim serves it already. A socket that nobody serves any
+/// more, of a shim that was killed, is replaced.
+fn listen(socket: &Path) -> Result<Option<UnixListener>, Error> {
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
+    for _ in 0..2 {
+        match UnixListener::bind(socket) {
+            Ok(listener) => {
+                fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+                return Ok(Some(listener));
+            }
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(socket).is_ok() {
+                    return Ok(None);
+                }
+                fs::remove_file(socket)?;
+            }
+            Err(e) => return Err(format!("cannot listen on {}: {e}", socket.display()).into()),
+        }
+    }
+    Err(format!("cannot listen on {}: another shim keeps taking it", socket.display()).into())
+}
+
+/// containerd asks for it by environment; a machine without it is told so by containerd's log.
+fn core_scheduling() {
+    if std::env::var_os("SCHED_CORE").is_some()
+        && let Err(e) = sys::process::new_core_scheduling_group()
+    {
+        eprintln!("no core scheduling: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group;
+
+    #[test]
+    fn a_pods_containers_are_grouped_by_their_sandbox() {
+        let pod = ("io.kubernetes.cri.sandbox-id".to_owned(), "pod".to_owned());
+        let named = ("io.containerd.runc.v2.group".to_owned(), "named".to_owned());
+        assert_eq!(group(&[pod, named.clone()].into(), "id"), "pod");
+        assert_eq!(group(&[named].into(), "id"), "named");
+        assert_eq!(group(&[].into(), "id"), "id");
+    }
+}

@@ -1,0 +1,41 @@
+//! From the end of a guest to an exit code and words on the container's standard error.
+
+use std::io::Write;
+use wasmtime::{Error, Result};
+use wasmtime_wasi::I32Exit;
+
+/// As a Linux program ends by abort(3): 128 + SIGABRT.
+const TRAPPED: i32 = 134;
+
+/// The exit code of a guest that returned, exited, or trapped; a trap is told with its backtrace.
+pub fn code(ended: Result<()>) -> i32 {
+    let Err(error) = ended else { return 0 };
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return exit.0 & 0xff;
+    }
+    if error.is::<RunFailed>() {
+        return 1;
+    }
+    failed(&words(&error))
+}
+
+/// Says why the guest cannot go on, and gives the exit code for it.
+pub fn failed(words: &str) -> i32 {
+    // A broken or full standard error must not change how the guest ended.
+    let _ = writeln!(std::io::stderr(), "{words}");
+    TRAPPED
+}
+
+/// `wasi:cli/run` returned its error, which carries no number.
+#[derive(Debug, thiserror::Error)]
+#[error("wasi:cli/run returned an error")]
+pub struct RunFailed;
+
+/// The trap first, then where it happened.
+fn words(error: &Error) -> String {
+    let trap = error.root_cause().to_string();
+    match error.downcast_ref::<wasmtime::WasmBacktrace>() {
+        Some(backtrace) if !backtrace.frames().is_empty() => format!("{trap}\n{backtrace}"),
+        _ => format!("{error:?}"),
+    }
+}

@@ -1,0 +1,194 @@
+//! From compiled code to something that only waits to be called.
+
+use super::exit::RunFailed;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use wasmtime::component::{self, Component, ResourceTable, Val, types::ComponentItem};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Precompiled, Result, Store};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p2::{self, bindings::CommandPre};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// Why a guest cannot be run, before any of it ran.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The compiled code does not load: damaged, or not of this engine.
+    #[error("the compiled code cannot be loaded: {0}")]
+    Code(String),
+    /// It wants something that nobody here provides.
+    #[error("an import cannot be satisfied: {0}; this runtime provides WASI preview 1 and the interfaces of wasi:cli 0.2")]
+    Import(String),
+    /// The export that should be called is not there.
+    #[error("{wanted}; it exports {exports}")]
+    Export {
+        /// What was looked for.
+        wanted: String,
+        /// What is there.
+        exports: String,
+    },
+    /// A kind of component that this runtime does not run.
+    #[error("the world of this component is not supported: {0}")]
+    World(String),
+}
+
+/// A guest, linked; none of its code has run.
+pub struct Loaded(Kind);
+
+enum Kind {
+    Module(InstancePre<WasiP1Ctx>, String),
+    Command(CommandPre<Host>),
+    Export(component::InstancePre<Host>, String),
+}
+
+/// What a component's host functions find in its store.
+struct Host {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl Loaded {
+    /// Maps `code`, a file of the code cache, and links it. `export` names a function to call
+    /// instead of the command's own entry point. Needs `/proc`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn new(engine: &Engine, code: &File, export: Option<&str>) -> Result<Self, Error> {
+        let path = format!("/proc/self/fd/{}", code.as_raw_fd());
+        let damaged = |e: wasmtime::Error| Error::Code(format!("{e:#}"));
+        let kind = match Engine::detect_precompiled_file(&path).map_err(damaged)? {
+            Some(Precompiled::Module) => {
+                let module = artifact::engine::load_module(engine, &path).map_err(damaged)?;
+                link_module(engine, &module, export)?
+            }
+            Some(Precompiled::Component) => {
+                let component = artifact::engine::load_component(engine, &path).map_err(damaged)?;
+                link_component(engine, &component, export)?
+            }
+            None => return Err(Error::Code("it is not Wasmtime's".into())),
+        };
+        Ok(Self(kind))
+    }
+
+    /// Calls it, in a store of its own.
+    pub(super) async fn call(self, mut context: WasiCtxBuilder) -> Result<()> {
+        match self.0 {
+            Kind::Module(pre, export) => {
+                let mut store = Store::new(pre.module().engine(), context.build_p1());
+                let instance = pre.instantiate_async(&mut store).await?;
+                let function = instance
+                    .get_func(&mut store, &export)
+                    .ok_or_else(|| wasmtime::format_err!("no function {export:?}"))?;
+                let mut results = vec![wasmtime::Val::I32(0); function.ty(&store).results().len()];
+                function.call_async(&mut store, &[], &mut results).await
+            }
+            Kind::Command(pre) => {
+                let mut store = Store::new(pre.engine(), Host::new(&mut context));
+                let command = pre.instantiate_async(&mut store).await?;
+                match command.wasi_cli_run().call_run(&mut store).await? {
+                    Ok(()) => Ok(()),
+                    Err(()) => Err(RunFailed.into()),
+                }
+            }
+            Kind::Export(pre, export) => {
+                let mut store = Store::new(pre.engine(), Host::new(&mut context));
+                let instance = pre.instantiate_async(&mut store).await?;
+                let function = instance
+                    .get_func(&mut store, &export)
+                    .ok_or_else(|| wasmtime::format_err!("no function {export:?}"))?;
+                let mut results = vec![Val::Bool(false); function.ty(&store).results().len()];
+                function.call_async(&mut store, &[], &mut results).await?;
+                match results.first() {
+                    Some(Val::Result(Err(_))) => Err(RunFailed.into()),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Host {
+    fn new(context: &mut WasiCtxBuilder) -> Self {
+        Self { wasi: context.build(), table: ResourceTable::new() }
+    }
+}
+
+fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result<Kind, Error> {
+    let wanted = export.unwrap_or("_start");
+    let callable = match module.get_export(wanted) {
+        Some(ExternType::Func(ty)) if ty.params().len() == 0 => true,
+        Some(ExternType::Func(_)) => {
+            let wanted = format!("the function {wanted:?} takes parameters, so it cannot be called");
+            return Err(Error::Export { wanted, exports: functions(module) });
+        }
+        _ => false,
+    };
+    if !callable {
+        let wanted = match export {
+            Some(name) => format!("the module exports no function {name:?}"),
+            None => "the module exports no _start, so it is not a command; build it as one, or \
+                     name another function with ENTRYPOINT [\"FILE#FUNCTION\"]".into(),
+        };
+        return Err(Error::Export { wanted, exports: functions(module) });
+    }
+    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+    wasmtime_wasi::p0::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+    let pre = linker.instantiate_pre(module).map_err(import)?;
+    Ok(Kind::Module(pre, wanted.to_owned()))
+}
+
+fn link_component(engine: &Engine, component: &Component, export: Option<&str>) -> Result<Kind, Error> {
+    let names: Vec<String> = component
+        .component_type()
+        .exports(engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    if export.is_none()
+        && let Some(handler) = names.iter().find(|n| n.starts_with("wasi:http/"))
+    {
+        return Err(Error::World(format!("it exports {handler}, not wasi:cli/run")));
+    }
+    let mut linker: component::Linker<Host> = component::Linker::new(engine);
+    p2::add_to_linker_async(&mut linker).map_err(import)?;
+    let pre = linker.instantiate_pre(component).map_err(import)?;
+    let exports = || if names.is_empty() { "nothing".into() } else { names.join(", ") };
+    let Some(name) = export else {
+        let is_run = |n: &String| n.starts_with("wasi:cli/run@0.2.");
+        if !names.iter().any(is_run) {
+            return Err(Error::World(format!("it exports no wasi:cli/run@0.2, but {}", exports())));
+        }
+        return CommandPre::new(pre).map(Kind::Command).map_err(|e| Error::World(format!("{e:#}")));
+    };
+    match component.component_type().get_export(engine, name).map(|item| item.ty) {
+        Some(ComponentItem::ComponentFunc(ty)) if ty.params().len() == 0 => {
+            Ok(Kind::Export(pre, name.to_owned()))
+        }
+        Some(ComponentItem::ComponentFunc(_)) => Err(Error::Export {
+            wanted: format!("the function {name:?} takes parameters, so it cannot be called"),
+            exports: exports(),
+        }),
+        _ => Err(Error::Export {
+            wanted: format!("the component exports no function {name:?}"),
+            exports: exports(),
+        }),
+    }
+}
+
+fn import(error: wasmtime::Error) -> Error {
+    Error::Import(error.root_cause().to_string())
+}
+
+fn functions(module: &Module) -> String {
+    let names: Vec<String> = module
+        .exports()
+        .filter(|e| matches!(e.ty(), ExternType::Func(_)))
+        .map(|e| e.name().to_owned())
+        .collect();
+    if names.is_empty() { "no functions".into() } else { names.join(", ") }
+}

@@ -1,0 +1,99 @@
+//! What the shim and a container's process say to each other before the guest runs. None of it
+//! comes from a guest.
+
+use crate::sys::channel::Channel;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// From the shim.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToInit {
+    /// You are in your control group; your pid on the host is this.
+    Go {
+        /// The pid.
+        pid: i32,
+    },
+    /// The hooks of the host's side have run.
+    HooksDone,
+    /// With a descriptor: the compiled code.
+    Code,
+    /// Your user namespace has its ids.
+    IdsMapped,
+    /// Run the guest.
+    Start {
+        /// The pid, once more.
+        pid: i32,
+    },
+}
+
+/// From the container's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromInit {
+    /// Something could not be kept to the letter; for the log.
+    Warning(String),
+    /// Namespaces and mounts are there: run the hooks of the host's side.
+    Created,
+    /// With a descriptor, the wasm: give me the code compiled from it.
+    NeedCode {
+        /// sha256 of the wasm, in hex.
+        digest: String,
+        /// The entrypoint, for messages.
+        word: String,
+        /// The code of the cache is damaged; make it anew.
+        again: bool,
+    },
+    /// Map the ids of my user namespace.
+    MapIds,
+    /// All is prepared; I wait for Start.
+    Ready,
+    /// The guest runs from here on; these were my last words.
+    Running,
+    /// I give up.
+    Failed(Failure),
+}
+
+/// Why a container could not be made.
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error("{words}")]
+pub struct Failure {
+    /// Whose fault it is.
+    pub reason: Reason,
+    /// What failed, on what, and what to do.
+    pub words: String,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The image lacks what its entrypoint names.
+    NotFound,
+    /// What the entrypoint names is nothing that this runtime can run.
+    Unusable,
+    /// The host's.
+    Internal,
+}
+
+impl Failure {
+    /// For one reason, in these words.
+    pub fn new(reason: Reason, words: impl Into<String>) -> Self {
+        Self { reason, words: words.into() }
+    }
+}
+
+/// Sends one message, with a descriptor or without.
+///
+/// # Errors
+/// When the other side is gone.
+pub fn send<T: Serialize>(channel: &Channel, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    channel.send(&serde_json::to_vec(message)?, fd)
+}
+
+/// Takes one message.
+///
+/// # Errors
+/// `UnexpectedEof` when the other side is gone.
+pub fn receive<T: DeserializeOwned>(channel: &Channel) -> io::Result<(T, Option<OwnedFd>)> {
+    let (bytes, fd) = channel.receive()?;
+    Ok((serde_json::from_slice(&bytes)?, fd))
+}

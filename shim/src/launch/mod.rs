@@ -1,0 +1,236 @@
+//! How a container's process is made: forked from the shim, led through its preparation, and ready
+//! at the gate, or gone without a trace.
+
+mod code;
+mod fork;
+mod saved;
+mod streams;
+mod talk;
+
+pub use code::{Code, UNUSABLE};
+pub use fork::{ForkRequest, Forks, fork_point};
+pub use saved::Saved;
+pub use streams::{Paths, Streams};
+
+use crate::cgroup::{self, Cgroup, Location};
+use crate::init::{Failure, FromInit, Reason, Seed, ToInit};
+use crate::sandbox::{self, hooks, namespaces};
+use crate::spec::{Mount, Plan};
+use crate::sys::channel::Channel;
+use crate::sys::pidfd::PidFd;
+use crate::sys::polled::watch;
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use talk::Talk;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Why a container could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its own process says so.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Its control group.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// A hook of the host's side.
+    #[error(transparent)]
+    Hook(#[from] hooks::Error),
+    /// A namespace.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// A stream.
+    #[error("cannot open the container's {name} {path}: {source}")]
+    Stream {
+        /// stdin, stdout or stderr.
+        name: &'static str,
+        /// Its path.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something that is asked for and not there yet.
+    #[error("not implemented yet: {0}")]
+    NotYet(&'static str),
+    /// The system.
+    #[error("cannot make the container's process: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A container's process, its control group, and the way to its gate.
+pub struct Init {
+    /// Its pid on the host.
+    pub pid: Pid,
+    /// Its control group.
+    pub cgroup: Cgroup,
+    /// Readable once it has ended.
+    pub pidfd: AsyncFd<PidFd>,
+    /// A writer of its standard input, so that it ends when containerd says so and not before.
+    pub stdin: Option<OwnedFd>,
+    talk: Option<Talk>,
+}
+
+/// What it takes to make containers' processes.
+#[derive(Clone)]
+pub struct Launcher {
+    forks: Forks,
+    code: Code,
+}
+
+impl Launcher {
+    /// Makes processes at `forks` that run code of `code`.
+    pub fn new(forks: Forks, code: Code) -> Self {
+        Self { forks, code }
+    }
+
+    /// Makes the process of `plan` and leads it to the gate. When that fails, nothing is left of it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create(
+        &self,
+        plan: &Plan,
+        location: &Location,
+        rootfs: Vec<Mount>,
+        paths: &Paths,
+    ) -> Result<Init, Error> {
+        let Streams { inherited, stdin } = Streams::open(paths)?;
+        let (ours, theirs) = Channel::pair()?;
+        let isolation = &plan.isolation;
+        let namespace = namespaces::open(isolation, Kind::Pid)?;
+        let seed = Seed { plan: plan.clone(), rootfs, streams: inherited, channel: theirs };
+        let new = isolation.is_new(Kind::Pid);
+        let pid = self.forks.fork(seed, namespace, new).await?;
+        let pidfd = watch(PidFd::open(pid)?, Interest::READABLE).map_err(|(_, e)| e)?;
+        let cgroup = match Cgroup::create(location, &plan.resources, pid) {
+            Ok(cgroup) => cgroup,
+            Err(e) => {
+                end(&pidfd).await;
+                return Err(e.into());
+            }
+        };
+        let mut init = Init { pid, cgroup, pidfd, stdin, talk: None };
+        match self.lead(plan, &mut init, ours).await {
+            Ok(()) => Ok(init),
+            Err(error) => {
+                Saved::remove(&plan.bundle);
+                Err(init.undo(error).await)
+            }
+        }
+    }
+
+    /// Answers what the process asks for until it stands at the gate.
+    async fn lead(&self, plan: &Plan, init: &mut Init, channel: Channel) -> Result<(), Error> {
+        Saved::write(&plan.bundle, init)?;
+        let talk = Talk::new(channel)?;
+        let pid = init.pid.as_raw();
+        talk.send(&ToInit::Go { pid }, None).await?;
+        loop {
+            let (message, fd) = talk.receive().await?;
+            match message {
+                FromInit::Warning(words) => log::warn!("{}: {words}", plan.id),
+                FromInit::Created => {
+                    let state = hooks::state(plan, "creating", Some(init.pid));
+                    run_hooks(&plan.hooks.create_runtime, &state).await?;
+                    talk.send(&ToInit::HooksDone, None).await?;
+                }
+                FromInit::NeedCode { digest, word, again } => {
+                    let wasm = fd.ok_or_else(no_descriptor)?;
+                    let code = self.code.get(&plan.id, &digest, &word, again, wasm).await?;
+                    talk.send(&ToInit::Code, Some(code.as_fd())).await?;
+                }
+                FromInit::MapIds => {
+                    namespaces::map_ids(&plan.isolation, init.pid)?;
+                    talk.send(&ToInit::IdsMapped, None).await?;
+                }
+                FromInit::Ready => {
+                    init.talk = Some(talk);
+                    return Ok(());
+                }
+                FromInit::Failed(failure) => return Err(failure.into()),
+                FromInit::Running => return Err(no_descriptor().into()),
+            }
+        }
+    }
+}
+
+fn no_descriptor() -> io::Error {
+    io::Error::other("the process's messages are out of order")
+}
+
+impl Init {
+    /// Opens the gate and waits until the guest is about to run.
+    ///
+    /// # Errors
+    /// When the process is gone, or a startContainer hook failed.
+    pub async fn start(&mut self) -> Result<(), Error> {
+        let Some(talk) = self.talk.take() else {
+            return Err(io::Error::other("it was started before").into());
+        };
+        talk.send(&ToInit::Start { pid: self.pid.as_raw() }, None).await?;
+        match talk.receive().await?.0 {
+            FromInit::Failed(failure) => Err(failure.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all trace of a process that did not reach the gate, and says why it did not: one
+    /// that was killed could not say so itself.
+    async fn undo(self, error: Error) -> Error {
+        let killed = match &error {
+            Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => true,
+            Error::Io(e) => e.raw_os_error() == Some(nix::errno::Errno::EPIPE as i32),
+            _ => false,
+        };
+        let out_of_memory = self.cgroup.oom_kills() > 0;
+        end(&self.pidfd).await;
+        if let Err(e) = self.cgroup.delete() {
+            log::warn!("{e}");
+        }
+        match (killed, out_of_memory) {
+            (true, true) => Failure::new(
+                Reason::Unusable,
+                "the memory limit is too low for the container to start: the kernel killed it; raise the limit",
+            )
+            .into(),
+            (true, false) => Failure::new(
+                Reason::Internal,
+                "the container's process was killed before its program could run",
+            )
+            .into(),
+            _ => error,
+        }
+    }
+}
+
+/// Kills a child and collects it.
+async fn end(pidfd: &AsyncFd<PidFd>) {
+    let _ = pidfd.get_ref().kill(libc::SIGKILL);
+    let _ = pidfd.readable().await;
+    let _ = pidfd.get_ref().try_wait();
+}
+
+/// Runs hooks of the host's side one after the other, without holding up other containers.
+///
+/// # Errors
+/// The first that fails; those after it are not run.
+pub async fn run_hooks(list: &[oci_spec::runtime::Hook], state: &str) -> Result<(), hooks::Error> {
+    for hook in list {
+        let running = hooks::Running::start(hook, state)?;
+        let timeout = running.timeout.unwrap_or(Duration::MAX);
+        let ended = async {
+            if let Ok(fd) = watch(running.pidfd.as_fd(), Interest::READABLE) {
+                let _ = fd.readable().await;
+            }
+        };
+        match tokio::time::timeout(timeout, ended).await {
+            Ok(()) => running.finish()?,
+            Err(_) => return Err(running.give_up()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Namespaces: those of the plan that are new are made, those with a path are joined.
+
+use super::Error;
+use crate::spec::Isolation;
+use crate::sys;
+use nix::sched::{CloneFlags, setns, unshare};
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+
+/// Kinds that a process enters itself. A pid namespace is entered by being forked into it; a user
+/// namespace last of all, so that everything before is done with the host's rights.
+const ENTERED: [Kind; 5] = [Kind::Network, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Mount];
+
+fn flag(kind: Kind) -> CloneFlags {
+    match kind {
+        Kind::Mount => CloneFlags::CLONE_NEWNS,
+        Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        Kind::Uts => CloneFlags::CLONE_NEWUTS,
+        Kind::Ipc => CloneFlags::CLONE_NEWIPC,
+        Kind::User => CloneFlags::CLONE_NEWUSER,
+        Kind::Pid => CloneFlags::CLONE_NEWPID,
+        Kind::Network => CloneFlags::CLONE_NEWNET,
+        Kind::Time => CloneFlags::empty(),
+    }
+}
+
+/// Opens the namespace of this kind that the plan gives by path, if it does.
+///
+/// # Errors
+/// When the path cannot be opened.
+pub fn open(isolation: &Isolation, kind: Kind) -> Result<Option<File>, Error> {
+    let Some(path) = isolation.namespace(kind).and_then(|n| n.path().as_ref()) else {
+        return Ok(None);
+    };
+    let file = File::open(path)
+        .map_err(Error::step(format!("open the {kind} namespace {}", path.display())))?;
+    Ok(Some(file))
+}
+
+/// Takes the calling process into its namespaces, all but those of pids and users, and sets what
+/// lies in them: names, the loopback device, kernel settings.
+///
+/// # Errors
+/// The first step that fails.
+pub fn enter(isolation: &Isolation) -> Result<(), Error> {
+    let mut new = CloneFlags::empty();
+    for kind in ENTERED {
+        if let Some(file) = open(isolation, kind)? {
+            setns(file.as_fd(), flag(kind))
+                .map_err(Error::step(format!("join the {kind} namespace")))?;
+        } else if isolation.is_new(kind) {
+            new |= flag(kind);
+        }
+    }
+    unshare(new).map_err(Error::step(format!("make namespaces {new:?}")))?;
+    if isolation.is_new(Kind::Uts) {
+        names(isolation)?;
+    }
+    if isolation.is_new(Kind::Network) {
+        sys::net::loopback_up().map_err(Error::step("bring the loopback device up"))?;
+    }
+    isolation.sysctl.iter().try_for_each(|(name, value)| sysctl(isolation, name, value))
+}
+
+/// Whether the caller still has to enter a user namespace with [`enter_user`].
+pub fn has_user(isolation: &Isolation) -> bool {
+    isolation.namespace(Kind::User).is_some()
+}
+
+/// Takes the calling process into its user namespace. A new one is empty until its parent maps
+/// ids into it.
+///
+/// # Errors
+/// When it cannot be made, opened or joined.
+pub fn enter_user(isolation: &Isolation, joined: Option<&File>) -> Result<(), Error> {
+    match joined {
+        Some(file) => setns(file.as_fd(), CloneFlags::CLONE_NEWUSER)
+            .map_err(Error::step("join the user namespace")),
+        None if isolation.is_new(Kind::User) => unshare(CloneFlags::CLONE_NEWUSER)
+            .map_err(Error::step("make a user namespace")),
+        None => Ok(()),
+    }
+}
+
+/// Maps the plan's ids into the new user namespace of the process `pid`.
+///
+/// # Errors
+/// When the kernel refuses a map.
+pub fn map_ids(isolation: &Isolation, pid: nix::unistd::Pid) -> Result<(), Error> {
+    let maps = [("uid_map", &isolation.uid_mappings), ("gid_map", &isolation.gid_mappings)];
+    for (file, mappings) in maps {
+        let lines: String = mappings
+            .iter()
+            .map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()))
+            .collect();
+        fs::write(format!("/proc/{pid}/{file}"), lines)
+            .map_err(Error::step(format!("write {file} of the user namespace")))?;
+    }
+    Ok(())
+}
+
+fn names(isolation: &Isolation) -> Result<(), Error> {
+    if let Some(name) = &isolation.hostname {
+        nix::unistd::sethostname(name)
+            .map_err(Error::step(format!("set the host name {name:?}")))?;
+    }
+    if let Some(name) = &isolation.domainname {
+        sys::process::set_domain_name(name)
+            .map_err(Error::step(format!("set the domain name {name:?}")))?;
+    }
+    Ok(())
+}
+
+/// Sets a kernel setting that belongs to a namespace of the container; the host's are not its to
+/// change.
+fn sysctl(isolation: &Isolation, name: &str, value: &str) -> Result<(), Error> {
+    const IPC: [&str; 9] = [
+        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
+        "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.domainname",
+    ];
+    let owner = if name.starts_with("net.") {
+        Kind::Network
+    } else if name == "kernel.domainname" {
+        Kind::Uts
+    } else if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+        Kind::Ipc
+    } else {
+        let no = std::io::Error::other("it belongs to no namespace, so it would be the host's");
+        return Err(Error::step(format!("set sysctl {name}"))(no));
+    };
+    if isolation.namespace(owner).is_none() {
+        let no = std::io::Error::other(format!(
+            "the container shares the host's {owner} namespace, so it would be the host's"
+        ));
+        return Err(Error::step(format!("set sysctl {name}"))(no));
+    }
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    fs::write(path, value).map_err(Error::step(format!("set sysctl {name} to {value:?}")))
+}

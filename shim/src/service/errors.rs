@@ -1,0 +1,44 @@
+//! The one place where errors become ttrpc codes, by which containerd and its clients decide.
+
+use crate::init::Reason;
+use crate::task::Error;
+use crate::{cgroup, launch, spec};
+use containerd_shim_protos::ttrpc::error::get_rpc_status;
+use containerd_shim_protos::ttrpc::{self, Code};
+
+/// A call that this runtime does not serve yet.
+pub struct NotYet(pub &'static str);
+
+impl From<NotYet> for ttrpc::Error {
+    fn from(NotYet(call): NotYet) -> Self {
+        get_rpc_status(Code::UNIMPLEMENTED, format!("not implemented yet: {call}"))
+    }
+}
+
+/// The answer that tells `error`.
+pub fn rpc(error: Error) -> ttrpc::Error {
+    get_rpc_status(code(&error), error)
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::NotFound(_) | Error::Finished(_) => Code::NOT_FOUND,
+        Error::Exists(_) => Code::ALREADY_EXISTS,
+        Error::State { .. } => Code::FAILED_PRECONDITION,
+        Error::BadSignal { .. } => Code::INVALID_ARGUMENT,
+        Error::Spec(spec::Error::Unreadable { .. }) => Code::NOT_FOUND,
+        Error::Spec(spec::Error::Unsupported { .. }) => Code::UNIMPLEMENTED,
+        Error::Spec(_) => Code::INVALID_ARGUMENT,
+        Error::Launch(launch::Error::Failed(failure)) => match failure.reason {
+            Reason::NotFound => Code::NOT_FOUND,
+            Reason::Unusable => Code::INVALID_ARGUMENT,
+            Reason::Internal => Code::UNKNOWN,
+        },
+        Error::Launch(launch::Error::NotYet(_)) => Code::UNIMPLEMENTED,
+        Error::Launch(launch::Error::Cgroup(e)) | Error::Cgroup(e) => match e {
+            cgroup::Error::NotSystemd(_) => Code::INVALID_ARGUMENT,
+            _ => Code::UNKNOWN,
+        },
+        Error::Launch(_) | Error::Io { .. } | Error::Lost => Code::UNKNOWN,
+    }
+}

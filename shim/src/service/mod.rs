@@ -1,0 +1,235 @@
+//! The task service as containerd calls it: protobuf in and out, domain types within.
+//!
+//! `containerd.task.v2.Task` and `containerd.task.v3.Task` have the same messages, so the same
+//! handlers serve both.
+
+mod errors;
+mod options;
+mod publisher;
+mod stats;
+
+pub use publisher::Publisher;
+
+use crate::launch::Paths;
+use crate::spec::Mount;
+use crate::task::{Exit, Handle, Request, Status, Tasks};
+use containerd_shim_protos::api;
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim_protos::shim_async::{Task, create_task};
+use containerd_shim_protos::ttrpc::r#async::{Service as Methods, TtrpcContext};
+use containerd_shim_protos::ttrpc::error::get_rpc_status;
+use containerd_shim_protos::ttrpc::{self, Code};
+use errors::{NotYet, rpc};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+type Result<T> = ttrpc::Result<T>;
+
+/// The handlers of the task service.
+pub struct Service {
+    tasks: Tasks,
+    shutdown: Arc<Notify>,
+}
+
+impl Service {
+    /// Serves `tasks`; says `shutdown` when containerd asks for it and none is left.
+    pub fn new(tasks: Tasks, shutdown: Arc<Notify>) -> Self {
+        Self { tasks, shutdown }
+    }
+
+    /// The handlers under the names that containerd 1.x and 2.x call.
+    pub fn methods(self) -> HashMap<String, Methods> {
+        let service: Arc<dyn Task + Send + Sync> = Arc::new(self);
+        let mut methods = HashMap::new();
+        for name in ["containerd.task.v2.Task", "containerd.task.v3.Task"] {
+            let one = create_task(service.clone()).into_values();
+            methods.extend(one.map(|handlers| (name.to_owned(), handlers)));
+        }
+        methods
+    }
+
+    /// The container, for a call about its own process.
+    fn task(&self, id: &str, exec_id: &str) -> Result<Handle> {
+        let task = self.tasks.get(id).map_err(rpc)?;
+        if exec_id.is_empty() {
+            return Ok(task);
+        }
+        let words = format!("container {id:?} has no process {exec_id:?}");
+        Err(get_rpc_status(Code::NOT_FOUND, words))
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Task for Service {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: api::CreateTaskRequest,
+    ) -> Result<api::CreateTaskResponse> {
+        if !request.checkpoint.is_empty() {
+            return Err(NotYet("restoring a checkpoint").into());
+        }
+        let options = options::read(request.options.as_ref()).map_err(|e| {
+            get_rpc_status(Code::INVALID_ARGUMENT, format!("runtime options: {e}"))
+        })?;
+        let mount = |m: &api::Mount| Mount::of_rootfs(&m.type_, &m.source, &m.options);
+        let request = Request {
+            id: request.id,
+            bundle: PathBuf::from(request.bundle),
+            rootfs: request.rootfs.iter().map(mount).collect(),
+            streams: Paths {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+            },
+            terminal: request.terminal,
+            systemd_cgroup: options.systemd_cgroup,
+        };
+        let pid = self.tasks.create(request).await.map_err(rpc)?;
+        Ok(api::CreateTaskResponse { pid: pid.as_raw() as u32, ..Default::default() })
+    }
+
+    async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> Result<api::StartResponse> {
+        let pid = self.task(&request.id, &request.exec_id)?.start().await.map_err(rpc)?;
+        Ok(api::StartResponse { pid: pid.as_raw() as u32, ..Default::default() })
+    }
+
+    async fn state(&self, _: &TtrpcContext, request: api::StateRequest) -> Result<api::StateResponse> {
+        let snapshot = self.task(&request.id, &request.exec_id)?.snapshot().await.map_err(rpc)?;
+        let status = match snapshot.status {
+            Status::Created => api::Status::CREATED,
+            Status::Running => api::Status::RUNNING,
+            Status::Stopped => api::Status::STOPPED,
+        };
+        let (exit_status, exited_at) = exit_fields(snapshot.exit.as_ref());
+        Ok(api::StateResponse {
+            id: request.id,
+            bundle: snapshot.bundle.display().to_string(),
+            pid: snapshot.pid.as_raw() as u32,
+            status: status.into(),
+            stdin: snapshot.streams.stdin,
+            stdout: snapshot.streams.stdout,
+            stderr: snapshot.streams.stderr,
+            terminal: snapshot.terminal,
+            exit_status,
+            exited_at,
+            ..Default::default()
+        })
+    }
+
+    async fn wait(&self, _: &TtrpcContext, request: api::WaitRequest) -> Result<api::WaitResponse> {
+        let exit = self.task(&request.id, &request.exec_id)?.wait().await.map_err(rpc)?;
+        let (exit_status, exited_at) = exit_fields(Some(&exit));
+        Ok(api::WaitResponse { exit_status, exited_at, ..Default::default() })
+    }
+
+    async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> Result<api::Empty> {
+        let task = self.task(&request.id, &request.exec_id)?;
+        task.kill(request.signal as i32, request.all).await.map_err(rpc)?;
+        Ok(api::Empty::new())
+    }
+
+    async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> Result<api::DeleteResponse> {
+        let (pid, exit) = self.task(&request.id, &request.exec_id)?.delete().await.map_err(rpc)?;
+        let (exit_status, exited_at) = exit_fields(Some(&exit));
+        Ok(api::DeleteResponse {
+            pid: pid.as_raw() as u32,
+            exit_status,
+            exited_at,
+            ..Default::default()
+        })
+    }
+
+    async fn pids(&self, _: &TtrpcContext, request: api::PidsRequest) -> Result<api::PidsResponse> {
+        let pids = self.task(&request.id, "")?.pids().await.map_err(rpc)?;
+        let process = |pid: nix::unistd::Pid| api::ProcessInfo {
+            pid: pid.as_raw() as u32,
+            ..Default::default()
+        };
+        Ok(api::PidsResponse {
+            processes: pids.into_iter().map(process).collect(),
+            ..Default::default()
+        })
+    }
+
+    async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> Result<api::Empty> {
+        let task = self.task(&request.id, &request.exec_id)?;
+        if request.stdin {
+            task.close_stdin().await.map_err(rpc)?;
+        }
+        Ok(api::Empty::new())
+    }
+
+    async fn stats(&self, _: &TtrpcContext, request: api::StatsRequest) -> Result<api::StatsResponse> {
+        let (version, stats) = self.task(&request.id, "")?.stats().await.map_err(rpc)?;
+        let metrics = stats::metrics(version, &stats)
+            .map_err(|e| get_rpc_status(Code::INTERNAL, e.to_string()))?;
+        Ok(api::StatsResponse { stats: MessageField::some(metrics), ..Default::default() })
+    }
+
+    async fn connect(&self, _: &TtrpcContext, request: api::ConnectRequest) -> Result<api::ConnectResponse> {
+        // containerd also connects to a shim that has no container yet, as to one of a pod.
+        let pid = match self.tasks.get(&request.id) {
+            Ok(task) => task.snapshot().await.map_err(rpc)?.pid.as_raw(),
+            Err(_) => 0,
+        };
+        Ok(api::ConnectResponse {
+            shim_pid: std::process::id(),
+            task_pid: pid as u32,
+            version: env!("CARGO_PKG_VERSION").into(),
+            ..Default::default()
+        })
+    }
+
+    async fn shutdown(&self, _: &TtrpcContext, request: api::ShutdownRequest) -> Result<api::Empty> {
+        if self.tasks.is_empty() || request.now {
+            self.shutdown.notify_one();
+        }
+        Ok(api::Empty::new())
+    }
+
+    async fn exec(&self, _: &TtrpcContext, _: api::ExecProcessRequest) -> Result<api::Empty> {
+        Err(NotYet("exec").into())
+    }
+
+    async fn pause(&self, _: &TtrpcContext, _: api::PauseRequest) -> Result<api::Empty> {
+        Err(NotYet("pause").into())
+    }
+
+    async fn resume(&self, _: &TtrpcContext, _: api::ResumeRequest) -> Result<api::Empty> {
+        Err(NotYet("resume").into())
+    }
+
+    async fn update(&self, _: &TtrpcContext, _: api::UpdateTaskRequest) -> Result<api::Empty> {
+        Err(NotYet("update").into())
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, _: api::ResizePtyRequest) -> Result<api::Empty> {
+        Err(NotYet("resize of a terminal").into())
+    }
+
+    async fn checkpoint(&self, _: &TtrpcContext, _: api::CheckpointTaskRequest) -> Result<api::Empty> {
+        Err(NotYet("checkpoint").into())
+    }
+}
+
+/// The two fields that tell an exit; zero and nothing before there is one.
+fn exit_fields(exit: Option<&Exit>) -> (u32, MessageField<Timestamp>) {
+    match exit {
+        Some(exit) => (exit.code, MessageField::some(timestamp(exit.at))),
+        None => (0, MessageField::none()),
+    }
+}
+
+fn timestamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: since.as_secs() as i64,
+        nanos: since.subsec_nanos() as i32,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,144 @@
+//! Runtime options: what `[plugins…runtimes.NAME.options]` of containerd's CRI, `options` of
+//! Docker's daemon.json, or a file named there says.
+//!
+//! Both send `runtimeoptions.v1.Options{type_url = 1, config_path = 2, config_body = 3}`
+//! (<https://github.com/containerd/containerd/blob/main/api/types/runtimeoptions/v1/api.proto>).
+
+use containerd_shim_protos::protobuf::{self, CodedInputStream, well_known_types::any::Any};
+use serde::Deserialize;
+use std::fs;
+use std::io;
+
+/// The types that carry our options; the second is what containerd 1.x sends.
+const TYPES: [&str; 2] = ["runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options"];
+
+/// What the owner of a node can choose.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// `cgroupsPath` must be of the form `slice:prefix:name`.
+    #[serde(rename = "SystemdCgroup")]
+    pub systemd_cgroup: bool,
+}
+
+/// What is wrong with options.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Options for another runtime.
+    #[error("unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup")]
+    Type(String),
+    /// Bytes that are not what their type says.
+    #[error("malformed: {0}")]
+    Malformed(#[from] protobuf::Error),
+    /// The file that they name cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// `ConfigPath`.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Text that is not TOML, or has a key that there is not.
+    #[error("in {place}: {source}")]
+    Toml {
+        /// `ConfigBody` or the path of the file.
+        place: String,
+        /// Line, column and key.
+        source: toml::de::Error,
+    },
+}
+
+/// Reads the options that came with a request, if any did.
+///
+/// # Errors
+/// See [`Error`].
+pub fn read(any: Option<&Any>) -> Result<Options, Error> {
+    let Some(any) = any else {
+        return Ok(Options::default());
+    };
+    let name = any.type_url.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() && any.value.is_empty() {
+        return Ok(Options::default());
+    }
+    if !TYPES.contains(&name) {
+        return Err(Error::Type(any.type_url.clone()));
+    }
+    let (path, body) = fields(&any.value)?;
+    if !body.is_empty() {
+        return parse("ConfigBody", &body);
+    }
+    if path.is_empty() {
+        return Ok(Options::default());
+    }
+    let text = fs::read_to_string(&path).map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+    parse(&path, &text)
+}
+
+fn parse(place: &str, text: &str) -> Result<Options, Error> {
+    toml::from_str(text).map_err(|source| Error::Toml { place: place.to_owned(), source })
+}
+
+/// `config_path` and `config_body`.
+fn fields(bytes: &[u8]) -> protobuf::Result<(String, String)> {
+    let (mut path, mut body) = (String::new(), String::new());
+    let mut input = CodedInputStream::from_bytes(bytes);
+    while let Some(tag) = input.read_raw_tag_or_eof()? {
+        // The field's number and the wire type "length-delimited".
+        match (tag >> 3, tag & 7) {
+            (2, 2) => path = input.read_string()?,
+            (3, 2) => body = input.read_string()?,
+            _ => protobuf::rt::skip_field_for_tag(tag, &mut input)?,
+        }
+    }
+    Ok((path, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(path: &str, body: &str) -> Any {
+        let mut value = Vec::new();
+        for (field, text) in [(1, "x"), (2, path), (3, body)] {
+            if !text.is_empty() {
+                value.extend([field << 3 | 2, text.len() as u8]);
+                value.extend(text.as_bytes());
+            }
+        }
+        Any { type_url: "runtimeoptions.v1.Options".into(), value, ..Default::default() }
+    }
+
+    #[test]
+    fn no_options_are_the_defaults() {
+        assert_eq!(read(None).unwrap(), Options::default());
+        assert_eq!(read(Some(&any("", ""))).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn the_body_is_read() {
+        assert!(read(Some(&any("", "SystemdCgroup = true"))).unwrap().systemd_cgroup);
+    }
+
+    #[test]
+    fn the_file_is_read_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o.toml");
+        fs::write(&path, "SystemdCgroup = true").unwrap();
+        assert!(read(Some(&any(path.to_str().unwrap(), ""))).unwrap().systemd_cgroup);
+        let error = read(Some(&any("/nowhere.toml", ""))).unwrap_err().to_string();
+        assert!(error.contains("/nowhere.toml"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = read(Some(&any("", "SystemdCgruop = true"))).unwrap_err().to_string();
+        assert!(error.contains("SystemdCgruop"), "{error}");
+    }
+
+    #[test]
+    fn options_of_another_runtime_are_refused() {
+        let mut options = any("", "");
+        options.type_url = "containerd.runc.v1.Options".into();
+        assert!(read(Some(&options)).unwrap_err().to_string().contains("runc"));
+    }
+}

@@ -1,0 +1,97 @@
+//! File descriptors: making, passing on, and closing all that a child must not keep.
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// Opens `path` close-on-exec.
+///
+/// # Errors
+/// What open(2) fails with.
+pub fn open(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open(
+        path,
+        flags | OFlag::O_CLOEXEC,
+        Mode::from_bits_truncate(0o600),
+    )?)
+}
+
+/// Makes `target` (0, 1 or 2) another name of `fd`, kept over exec.
+///
+/// # Errors
+/// What dup2(2) fails with.
+pub fn become_standard(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    debug_assert!((0..=2).contains(&target));
+    // SAFETY: the standard descriptors are owned by nobody in this process; replacing one
+    // invalidates no `OwnedFd`.
+    if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A close-on-exec copy of a standard descriptor (0, 1 or 2).
+///
+/// # Errors
+/// When it is not open.
+pub fn standard(number: RawFd) -> io::Result<OwnedFd> {
+    debug_assert!((0..=2).contains(&number));
+    // SAFETY: fcntl only reads the number; a closed one gives EBADF.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Keeps `fd` open over exec.
+///
+/// # Errors
+/// What fcntl(2) fails with.
+pub fn keep_over_exec(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
+/// Closes every descriptor above 2 except `keep`.
+///
+/// For a freshly forked child: all `OwnedFd`s but the kept ones become dangling and must never be
+/// used or dropped, which holds where the child ends in `_exit` or exec.
+///
+/// # Errors
+/// What close_range(2) fails with.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: only called in forked children, as `close_all_but` demands.
+    if unsafe { libc::close_range(first, last, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Opens `path` as seen from `root`, whatever `..` and symbolic links it is made of
+/// (openat2 with `RESOLVE_IN_ROOT`).
+///
+/// # Errors
+/// What openat2(2) fails with.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let how = nix::fcntl::OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT);
+    Ok(nix::fcntl::openat2(root, path, how)?)
+}

@@ -1,0 +1,74 @@
+//! What a process can say about itself and give up.
+
+use nix::errno::Errno;
+use std::io;
+
+/// Asks the kernel to kill this process when its parent ends. A change of user or capabilities
+/// forgets it, so it is to be said after that.
+///
+/// # Errors
+/// What prctl(2) fails with.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
+}
+
+/// Puts this process and those it makes into a core-scheduling group of their own
+/// (prctl(2), `PR_SCHED_CORE`).
+///
+/// # Errors
+/// `ENODEV` or `EINVAL` where the kernel or CPU has no core scheduling.
+pub fn new_core_scheduling_group() -> io::Result<()> {
+    const PIDTYPE_PGID: libc::c_ulong = 2;
+    // SAFETY: plain system call without pointers.
+    let done = unsafe {
+        libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, PIDTYPE_PGID, 0)
+    };
+    Errno::result(done)?;
+    Ok(())
+}
+
+/// Keeps the capabilities of the bounding set over the coming change of user; they are set to what
+/// the plan grants right after it.
+///
+/// # Errors
+/// What prctl(2) fails with.
+pub fn keep_capabilities(keep: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_keepcaps(keep)?)
+}
+
+/// Sets a resource limit by number, soft and hard, in the resource's own unit.
+///
+/// # Errors
+/// `EPERM` when the hard limit would be raised without `CAP_SYS_RESOURCE`.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the pointer is to a live, initialised structure.
+    Errno::result(unsafe { libc::setrlimit64(resource, &limit) }).map(drop)
+}
+
+/// The hard limit of a resource.
+///
+/// # Errors
+/// `EINVAL` when there is no such resource.
+pub fn hard_limit(resource: u32) -> nix::Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live structure that the kernel fills.
+    Errno::result(unsafe { libc::getrlimit64(resource, &mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
+/// Ends this process at once: no destructors, no exit handlers. What a forked child must end with.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: always allowed; the process is gone after it.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sets the NIS domain name of this process's UTS namespace.
+///
+/// # Errors
+/// What setdomainname(2) fails with.
+pub fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length are of one live string.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) })?;
+    Ok(())
+}

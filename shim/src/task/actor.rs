@@ -1,0 +1,218 @@
+//! One container's owner: takes calls one after the other, and between them sees its process end.
+
+use super::state::{Error, Exit, Phase, Snapshot, State, Status};
+use super::{Event, Request};
+use crate::cgroup::{Location, Stats, Version};
+use crate::launch::{self, Launcher, Saved, run_hooks};
+use crate::sandbox::hooks;
+use crate::spec::{self, Plan};
+use nix::unistd::Pid;
+use std::future::pending;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What a container can be asked; each with where the answer goes.
+pub enum Call {
+    Start(oneshot::Sender<Result<Pid, Error>>),
+    Snapshot(oneshot::Sender<Snapshot>),
+    Kill { signal: i32, all: bool, reply: oneshot::Sender<Result<(), Error>> },
+    CloseStdin(oneshot::Sender<()>),
+    Pids(oneshot::Sender<Result<Vec<Pid>, Error>>),
+    Stats(oneshot::Sender<(Version, Stats)>),
+    Delete(oneshot::Sender<Result<(Pid, Exit), Error>>),
+}
+
+pub struct Actor {
+    request: Request,
+    plan: Plan,
+    pid: Pid,
+    state: State,
+    events: mpsc::UnboundedSender<Event>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl Actor {
+    pub async fn create(
+        request: Request,
+        launcher: &Launcher,
+        events: mpsc::UnboundedSender<Event>,
+        exit: watch::Sender<Option<Exit>>,
+    ) -> Result<Self, Error> {
+        if request.terminal {
+            return Err(launch::Error::NotYet("terminals (docker run -t)").into());
+        }
+        let plan = spec::read(&request.bundle, &request.id)?;
+        let path = plan.cgroups_path.as_deref();
+        let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
+        let rootfs = request.rootfs.clone();
+        let init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
+        let pid = init.pid;
+        let created = Event::Created { request: request.clone(), pid };
+        let actor = Self { request, plan, pid, state: State::Live(Phase::Created, Box::new(init)), events, exit };
+        actor.tell(created);
+        Ok(actor)
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Serves calls until the container is deleted.
+    pub async fn live(mut self, mut inbox: mpsc::Receiver<Call>) {
+        loop {
+            let call = tokio::select! {
+                call = inbox.recv() => call,
+                () = ended(&self.state) => {
+                    self.stopped();
+                    continue;
+                }
+            };
+            match call {
+                Some(Call::Delete(reply)) => match self.delete().await {
+                    Ok(exit) => {
+                        let _ = reply.send(Ok((self.pid, exit)));
+                        return;
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Some(call) => self.answer(call).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn answer(&mut self, call: Call) {
+        // An answer that nobody waits for any more is no matter.
+        match call {
+            Call::Start(reply) => drop(reply.send(self.start().await)),
+            Call::Snapshot(reply) => drop(reply.send(self.snapshot())),
+            Call::Kill { signal, all, reply } => drop(reply.send(self.kill(signal, all))),
+            Call::CloseStdin(reply) => {
+                if let Some(init) = self.state.alive() {
+                    init.stdin = None;
+                }
+                let _ = reply.send(());
+            }
+            Call::Pids(reply) => drop(reply.send(self.pids())),
+            Call::Stats(reply) => {
+                let cgroup = self.state.cgroup();
+                let _ = reply.send((cgroup.version(), cgroup.stats()));
+            }
+            Call::Delete(reply) => drop(reply.send(Err(Error::Lost))),
+        }
+    }
+
+    async fn start(&mut self) -> Result<Pid, Error> {
+        match &mut self.state {
+            State::Live(phase @ Phase::Created, init) => {
+                init.start().await?;
+                *phase = Phase::Running;
+            }
+            State::Live(Phase::Running, _) => return Err(self.wrong("start", "already running")),
+            State::Stopped(..) => return Err(self.wrong("start", "stopped")),
+        }
+        self.tell(Event::Started { id: self.request.id.clone(), pid: self.pid });
+        let state = hooks::state(&self.plan, "running", Some(self.pid));
+        if let Err(e) = run_hooks(&self.plan.hooks.poststart, &state).await {
+            log::warn!("{}: poststart: {e}", self.request.id);
+        }
+        Ok(self.pid)
+    }
+
+    fn kill(&mut self, signal: i32, all: bool) -> Result<(), Error> {
+        let id = &self.request.id;
+        let Some(init) = self.state.alive() else {
+            return Err(Error::Finished(id.clone()));
+        };
+        if all {
+            if signal == libc::SIGKILL {
+                return Ok(init.cgroup.kill_all()?);
+            }
+            for pid in init.cgroup.pids()?.into_iter().filter(|pid| *pid != init.pid) {
+                let signal = nix::sys::signal::Signal::try_from(signal).ok();
+                let _ = nix::sys::signal::kill(pid, signal);
+            }
+        }
+        init.pidfd.get_ref().kill(signal).map_err(|e| Error::kill(id, signal, e))
+    }
+
+    fn pids(&mut self) -> Result<Vec<Pid>, Error> {
+        match self.state.alive() {
+            Some(init) => Ok(init.cgroup.pids()?),
+            None => Err(Error::Finished(self.request.id.clone())),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            bundle: self.request.bundle.clone(),
+            pid: self.pid,
+            status: self.state.status(),
+            streams: self.request.streams.clone(),
+            terminal: self.request.terminal,
+            exit: self.state.exit().cloned(),
+        }
+    }
+
+    /// The process has ended: collects it, ends what it left behind, tells the world.
+    fn stopped(&mut self) {
+        let Some(init) = self.state.alive() else { return };
+        let exit = Exit::new(init.pidfd.get_ref().try_wait().ok().flatten());
+        let cgroup = init.cgroup.clone();
+        if let Err(e) = cgroup.kill_all() {
+            log::warn!("{}: {e}", self.request.id);
+        }
+        let id = self.request.id.clone();
+        if cgroup.oom_kills() > 0 {
+            self.tell(Event::OutOfMemory { id: id.clone() });
+        }
+        self.state = State::Stopped(exit.clone(), cgroup);
+        self.tell(Event::Exited { id, pid: self.pid, exit: exit.clone() });
+        self.exit.send_replace(Some(exit));
+    }
+
+    async fn delete(&mut self) -> Result<Exit, Error> {
+        match self.state.status() {
+            Status::Running => return Err(self.wrong("delete", "still running; kill it first")),
+            Status::Created => {
+                let _ = self.kill(libc::SIGKILL, false);
+                ended(&self.state).await;
+                self.stopped();
+            }
+            Status::Stopped => {}
+        }
+        let State::Stopped(exit, cgroup) = &self.state else {
+            return Err(Error::Lost);
+        };
+        let exit = exit.clone();
+        if let Err(e) = cgroup.delete() {
+            log::warn!("{}: {e}", self.request.id);
+        }
+        Saved::remove(&self.request.bundle);
+        let state = hooks::state(&self.plan, "stopped", None);
+        if let Err(e) = run_hooks(&self.plan.hooks.poststop, &state).await {
+            log::warn!("{}: poststop: {e}", self.request.id);
+        }
+        let id = self.request.id.clone();
+        self.tell(Event::Deleted { id, pid: self.pid, exit: exit.clone() });
+        Ok(exit)
+    }
+
+    fn tell(&self, event: Event) {
+        // The publisher outlives the containers; without it nobody listens any more.
+        let _ = self.events.send(event);
+    }
+
+    fn wrong(&self, call: &'static str, is: &'static str) -> Error {
+        Error::State { call, id: self.request.id.clone(), is }
+    }
+}
+
+/// Waits for the end of the process; for ever when it has ended already.
+async fn ended(state: &State) {
+    match state {
+        State::Live(_, init) => {
+            let _ = init.pidfd.readable().await;
+        }
+        State::Stopped(..) => pending().await,
+    }
+}

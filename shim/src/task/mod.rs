@@ -1,0 +1,237 @@
+//! The containers of this shim: for each an actor that alone owns its state, and a handle to it.
+//!
+//! ```text
+//!            create          start             exit
+//!   (none) ─────────> Created ─────> Running ────────> Stopped ──delete──> (none)
+//!                        │ exit                            ^
+//!                        └─────────────────────────────────┘
+//! ```
+//! A call that a state does not allow is answered with an error that says which state it is. Events
+//! are sent by the actor between two calls, so a container's are in order: an exit is not told
+//! before its start.
+
+mod actor;
+mod state;
+
+pub use state::{Error, Exit, Snapshot, Status};
+
+use crate::cgroup::{Stats, Version};
+use crate::launch::{Launcher, Paths};
+use crate::spec::Mount;
+use actor::{Actor, Call};
+use nix::unistd::Pid;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What happened to a container.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// It was made.
+    Created {
+        /// What was asked for.
+        request: Request,
+        /// Its process.
+        pid: Pid,
+    },
+    /// Its program was started.
+    Started {
+        /// The container.
+        id: String,
+        /// Its process.
+        pid: Pid,
+    },
+    /// The kernel killed in it for want of memory.
+    OutOfMemory {
+        /// The container.
+        id: String,
+    },
+    /// Its process ended.
+    Exited {
+        /// The container.
+        id: String,
+        /// Its process.
+        pid: Pid,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// It is gone.
+    Deleted {
+        /// The container.
+        id: String,
+        /// Its process, as it was.
+        pid: Pid,
+        /// How that ended.
+        exit: Exit,
+    },
+}
+
+/// A container to be made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its id, unique within this shim.
+    pub id: String,
+    /// Its bundle's folder.
+    pub bundle: PathBuf,
+    /// What its rootfs is mounted from.
+    pub rootfs: Vec<Mount>,
+    /// Its standard streams.
+    pub streams: Paths,
+    /// Whether it shall have a terminal.
+    pub terminal: bool,
+    /// Whether its `cgroupsPath` must be of systemd's form.
+    pub systemd_cgroup: bool,
+}
+
+/// All containers of this shim.
+#[derive(Clone)]
+pub struct Tasks {
+    launcher: Launcher,
+    events: mpsc::UnboundedSender<Event>,
+    handles: Arc<Mutex<HashMap<String, Handle>>>,
+}
+
+impl Tasks {
+    /// None yet. They are made by `launcher`, and tell what happens to `events`.
+    pub fn new(launcher: Launcher, events: mpsc::UnboundedSender<Event>) -> Self {
+        Self { launcher, events, handles: Arc::default() }
+    }
+
+    /// Makes a container and gives its process.
+    ///
+    /// # Errors
+    /// When there is one of this id, or it cannot be made; then nothing is left of it.
+    pub async fn create(&self, request: Request) -> Result<Pid, Error> {
+        let id = request.id.clone();
+        let (calls, inbox) = mpsc::channel(64);
+        let (exit, exited) = watch::channel(None);
+        {
+            let mut handles = self.lock();
+            if handles.contains_key(&id) {
+                return Err(Error::Exists(id));
+            }
+            handles.insert(id.clone(), Handle { id: id.clone(), calls, exited });
+        }
+        let (ready, created) = oneshot::channel();
+        let (launcher, events, tasks) = (self.launcher.clone(), self.events.clone(), self.clone());
+        // On its own, so that a caller that gives up does not leave half a container.
+        tokio::spawn(async move {
+            match Actor::create(request, &launcher, events, exit).await {
+                Ok(actor) => {
+                    let _ = ready.send(Ok(actor.pid()));
+                    actor.live(inbox).await;
+                    tasks.lock().remove(&id);
+                }
+                Err(error) => {
+                    tasks.lock().remove(&id);
+                    let _ = ready.send(Err(error));
+                }
+            }
+        });
+        created.await.unwrap_or_else(|_| Err(Error::Lost))
+    }
+
+    /// The container of this id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, id: &str) -> Result<Handle, Error> {
+        self.lock().get(id).cloned().ok_or_else(|| Error::NotFound(id.to_owned()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A way to one container's actor.
+#[derive(Clone)]
+pub struct Handle {
+    id: String,
+    calls: mpsc::Sender<Call>,
+    exited: watch::Receiver<Option<Exit>>,
+}
+
+impl Handle {
+    /// Runs its program; gives its process.
+    ///
+    /// # Errors
+    /// When it is not in the state for it, or a hook fails.
+    pub async fn start(&self) -> Result<Pid, Error> {
+        self.ask(Call::Start).await?
+    }
+
+    /// What it is like now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.ask(Call::Snapshot).await
+    }
+
+    /// Sends signal number `signal` to its process, or with `all` to all of its processes.
+    ///
+    /// # Errors
+    /// When it has ended, or there is no such signal.
+    pub async fn kill(&self, signal: i32, all: bool) -> Result<(), Error> {
+        self.ask(|reply| Call::Kill { signal, all, reply }).await?
+    }
+
+    /// Ends its standard input.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn close_stdin(&self) -> Result<(), Error> {
+        self.ask(Call::CloseStdin).await
+    }
+
+    /// Its processes.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn pids(&self) -> Result<Vec<Pid>, Error> {
+        self.ask(Call::Pids).await?
+    }
+
+    /// What it uses, and by which version of control groups that was measured.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn stats(&self) -> Result<(Version, Stats), Error> {
+        self.ask(Call::Stats).await
+    }
+
+    /// Waits for the end of its process.
+    ///
+    /// # Errors
+    /// When it is gone without an end.
+    pub async fn wait(&self) -> Result<Exit, Error> {
+        let mut exited = self.exited.clone();
+        let exit = exited.wait_for(Option::is_some).await.map_err(|_| self.gone())?;
+        exit.clone().ok_or(Error::Lost)
+    }
+
+    /// Removes what is left of it.
+    ///
+    /// # Errors
+    /// When its program still runs.
+    pub async fn delete(&self) -> Result<(Pid, Exit), Error> {
+        self.ask(Call::Delete).await?
+    }
+
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(call(reply)).await.map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> Error {
+        Error::NotFound(self.id.clone())
+    }
+}
