@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub struct Bed {
     cgroup: Cgroup,
     share: PathBuf,
     quiet: RwLock<()>,
+    /// Ends the bed when its standard input ends, that is with this process.
+    _keeper: Child,
 }
 
 type Started = Arc<OnceLock<Bed>>;
@@ -78,41 +80,22 @@ impl Bed {
         let name = format!("{}-{layout}-{}", suite.name(), std::process::id());
         let share = paths::target().join("beds").join(&name);
         stock(&share);
+        script(&["make", suite.name()], &share, MAKING).ok();
         let bed = Self {
+            _keeper: keeper(&name, &share),
             name,
             cgroup,
             share,
             quiet: RwLock::new(()),
         };
-        bed.script(&["make", suite.name()], MAKING).ok();
-        bed.keep();
         bed.script(&["start", &bed.name, layout], DEADLINE).ok();
         bed.script(&["up", &bed.name], DEADLINE).ok();
         bed
     }
 
-    /// Leaves behind the process that stops the bed when this one has ended.
-    fn keep(&self) {
-        let keeper = r#"read -r _; "$0" stop "$1"; rm -rf "$2""#;
-        let child = Command::new("setsid")
-            .args(["bash", "-c", keeper])
-            .arg(paths::script("bed"))
-            .arg(&self.name)
-            .arg(&self.share)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("bash and setsid are there");
-        // Never closed by hand: the kernel closes it when this process ends.
-        std::mem::forget(child.stdin);
-    }
-
     #[track_caller]
     fn script(&self, arguments: &[&str], deadline: Duration) -> Done {
-        let mut command = Command::new(paths::script("bed"));
-        command.args(arguments).env("BED_SHARE", &self.share);
-        command::run(command, b"", deadline)
+        script(arguments, &self.share, deadline)
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -181,6 +164,29 @@ impl Bed {
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+#[track_caller]
+fn script(arguments: &[&str], share: &Path, deadline: Duration) -> Done {
+    let mut command = Command::new(paths::script("bed"));
+    command.args(arguments).env("BED_SHARE", share);
+    command::run(command, b"", deadline)
+}
+
+/// Starts the process that stops the bed when this one has ended, which it notices by the end of
+/// its standard input.
+fn keeper(name: &str, share: &Path) -> Child {
+    let keep = r#"read -r _; "$0" stop "$1"; rm -rf "$2""#;
+    Command::new("setsid")
+        .args(["bash", "-c", keep])
+        .arg(paths::script("bed"))
+        .arg(name)
+        .arg(share)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("bash and setsid are there")
 }
 
 /// Puts what is under test where the bed's PATH begins.

@@ -53,7 +53,7 @@ fn the_second_start_of_a_module_compiles_nothing() {
         .expect("a file of the cache")
         .mtime_nsec();
     run(&mock);
-    assert_eq!(compiled(), [file.clone()]);
+    assert_eq!(compiled(), std::slice::from_ref(&file));
     assert_eq!(
         fs::metadata(&file).expect("a file of the cache").ino(),
         inode

@@ -64,7 +64,7 @@ fn looks_like(input: &[u8]) -> String {
         [0, b'a', b's', b'm', v @ ..] => {
             format!("unknown binary version {:02x?}", &v[..v.len().min(4)])
         }
-        _ => format!("it starts with {:02x?}", &input[..input.len().min(8)]),
+        _ => format!("it starts with \"{}\"", input[..input.len().min(16)].escape_ascii()),
     }
 }
 

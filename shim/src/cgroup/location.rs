@@ -1,6 +1,7 @@
 //! Where control groups are mounted and where a container's lie in them.
 
 use super::{Error, write};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,15 @@ impl Location {
         })
     }
 
+    /// Refuses a folder that others live in: ending the container would end them.
+    pub(super) fn check_empty(&self, hierarchy: &Hierarchy) -> Result<(), Error> {
+        let path = self.within(hierarchy)?;
+        match first_process(&path) {
+            Some(pid) => Err(Error::NotEmpty { path, pid }),
+            None => Ok(()),
+        }
+    }
+
     /// The container's folder within `hierarchy`; a relative path is the caller's own group's.
     pub(super) fn within(&self, hierarchy: &Hierarchy) -> Result<PathBuf, Error> {
         if self.absolute {
@@ -71,6 +81,12 @@ impl Location {
         let own = own_group(hierarchy)?;
         Ok(hierarchy.mount_point.join(own).join(&self.path))
     }
+}
+
+/// The first process that a folder's list names.
+fn first_process(dir: &Path) -> Option<Pid> {
+    let list = fs::read_to_string(dir.join("cgroup.procs")).ok()?;
+    list.lines().next()?.parse().ok().map(Pid::from_raw)
 }
 
 /// `a-b.slice:docker:id` is `a.slice/a-b.slice/docker-id.scope`

@@ -39,6 +39,14 @@ pub enum Error {
         /// The controller that would keep it.
         controller: &'static str,
     },
+    /// Processes of somebody else are in it.
+    #[error("cgroup: {} is not empty: process {pid} is in it; two containers cannot have one cgroupsPath", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// One of them.
+        pid: Pid,
+    },
     /// A path that is not of the form asked for.
     #[error("cgroup: expected linux.cgroupsPath to be of format slice:prefix:name for systemd cgroups, got {0:?} instead")]
     NotSystemd(String),
@@ -77,6 +85,7 @@ impl Cgroup {
         let hierarchies = location::hierarchies()?;
         let version = hierarchies[0].version;
         let mut cgroup = Self { version, dirs: Vec::new() };
+        hierarchies.iter().try_for_each(|hierarchy| location.check_empty(hierarchy))?;
         let made = hierarchies
             .iter()
             .try_for_each(|hierarchy| cgroup.make(hierarchy, location))

@@ -45,6 +45,8 @@ fn runtime_id(program: &str) -> String {
 }
 
 fn features() -> serde_json::Value {
+    let mut capabilities: Vec<String> = caps::all().iter().map(ToString::to_string).collect();
+    capabilities.sort();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
@@ -54,7 +56,7 @@ fn features() -> serde_json::Value {
         "mountOptions": crate::spec::mount_options(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
-            "capabilities": caps::all().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "capabilities": capabilities,
             "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
             "seccomp": {"enabled": false},
             "apparmor": {"enabled": false},

@@ -1,7 +1,7 @@
 //! What a guest is granted through WASI.
 
 use super::stdio::Streams;
-use crate::spec::Plan;
+use crate::spec::{MountKind, Plan};
 use std::path::Path;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
@@ -23,6 +23,8 @@ impl Grants {
             // One guest per process and thread: waiting for a disk may as well hold it up.
             .allow_blocking_current_thread(true)
             .inherit_network()
+            .allow_tcp(true)
+            .allow_udp(true)
             .allow_ip_name_lookup(true)
             .args(&process.args);
         let cwd = process.cwd.display().to_string();
@@ -38,7 +40,7 @@ impl Grants {
         preopen(&mut context, Path::new("/"), root)?;
         for mount in &plan.mounts {
             let perms = if mount.read_only() { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-            if mount.destination.is_dir() {
+            if mount.kind != MountKind::Withheld && mount.destination.is_dir() {
                 preopen(&mut context, &mount.destination, perms)?;
             }
         }

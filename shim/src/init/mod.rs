@@ -84,6 +84,7 @@ fn prepare(
     let user = namespaces::open(&plan.isolation, Kind::User)?;
     nix::unistd::setsid().map_err(io::Error::from)?;
     sys::signal::behave_as_container().map_err(io::Error::from)?;
+    sys::process::set_title(&plan.process.args)?;
     for warning in privileges::set_limits(&plan.process)? {
         send(channel, &FromInit::Warning(warning), None)?;
     }

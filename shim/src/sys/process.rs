@@ -72,3 +72,30 @@ pub fn set_domain_name(name: &str) -> io::Result<()> {
     Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) })?;
     Ok(())
 }
+
+/// Makes this process look like one that was executed with `args`, for `ps` and `docker top`. Longer
+/// ones are cut to the room that its own command line took.
+///
+/// # Errors
+/// When `/proc/self/stat` cannot be read.
+pub fn set_title(args: &[String]) -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Fields 48 and 49 of proc_pid_stat(5), counted from the third, behind the name.
+    let mut fields = stat[stat.rfind(')').map_or(0, |at| at + 2)..].split(' ').skip(45);
+    let mut address = || fields.next().and_then(|field| field.parse::<usize>().ok());
+    let (Some(start), Some(end)) = (address(), address()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let mut line = args.join("\0").into_bytes();
+    line.resize(end.saturating_sub(start), 0);
+    if let Some(last) = line.last_mut() {
+        *last = 0;
+    }
+    // SAFETY: the kernel put the arguments from `start` to `end` on this process's stack, writable,
+    // for as long as it lives. The standard library reads them only in `std::env::args`, which a
+    // forked child does not call, and keeps the last NUL.
+    unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), start as *mut u8, line.len()) };
+    let program = args.first().and_then(|arg| arg.rsplit('/').next()).unwrap_or_default();
+    let name = std::ffi::CString::new(program).unwrap_or_default();
+    Ok(nix::sys::prctl::set_name(&name)?)
+}

@@ -1,0 +1,79 @@
+//! The events that shims publish.
+
+use std::sync::{Arc, Mutex};
+
+use containerd_shim_protos::api::ForwardRequest;
+use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExit, TaskStart};
+use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
+use containerd_shim_protos::protobuf::{self, Message};
+use containerd_shim_protos::{Events, topics};
+use ttrpc::TtrpcContext;
+
+/// What a task event said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// With the pid.
+    Create(String, u32),
+    /// With the pid.
+    Start(String, u32),
+    /// With the pid and the exit status.
+    Exit(String, u32, u32),
+    /// With the pid and the exit status.
+    Delete(String, u32, u32),
+    /// Any other, by its topic.
+    Other(String),
+}
+
+impl Event {
+    pub(super) fn container(&self) -> Option<&str> {
+        match self {
+            Self::Create(id, ..)
+            | Self::Start(id, ..)
+            | Self::Exit(id, ..)
+            | Self::Delete(id, ..) => Some(id),
+            Self::Other(_) => None,
+        }
+    }
+
+    fn read(topic: &str, body: &[u8]) -> protobuf::Result<Self> {
+        Ok(match topic {
+            topics::TASK_CREATE_EVENT_TOPIC => {
+                let event = TaskCreate::parse_from_bytes(body)?;
+                Self::Create(event.container_id, event.pid)
+            }
+            topics::TASK_START_EVENT_TOPIC => {
+                let event = TaskStart::parse_from_bytes(body)?;
+                Self::Start(event.container_id, event.pid)
+            }
+            topics::TASK_EXIT_EVENT_TOPIC => {
+                let event = TaskExit::parse_from_bytes(body)?;
+                assert!(
+                    event.exited_at.seconds > 1_500_000_000,
+                    "no time of exit: {event:?}"
+                );
+                Self::Exit(event.container_id, event.pid, event.exit_status)
+            }
+            topics::TASK_DELETE_EVENT_TOPIC => {
+                let event = TaskDelete::parse_from_bytes(body)?;
+                Self::Delete(event.container_id, event.pid, event.exit_status)
+            }
+            other => Self::Other(other.to_owned()),
+        })
+    }
+}
+
+/// The event service.
+pub(super) struct Recorder(pub(super) Arc<Mutex<Vec<Event>>>);
+
+impl Events for Recorder {
+    fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
+        let envelope = request.envelope.unwrap_or_default();
+        let event = Event::read(&envelope.topic, &envelope.event.value)
+            .expect("an event of the topic's type");
+        self.0
+            .lock()
+            .expect("the recorder does not panic")
+            .push(event);
+        Ok(Empty::new())
+    }
+}

@@ -1,0 +1,263 @@
+//! The client of a shim's task service.
+
+use containerd_shim_protos::api::{
+    ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
+    DeleteResponse, KillRequest, PidsRequest, PidsResponse, ShutdownRequest, StartRequest,
+    StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, WaitRequest,
+    WaitResponse,
+};
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
+use nix::sys::signal::Signal;
+use ttrpc::{Client, Code, Request};
+
+use super::{DEADLINE, Mock};
+use crate::bundle::Bundle;
+
+/// A connection to a shim.
+pub struct Shim {
+    /// The address that `start` printed.
+    pub address: String,
+    /// The version of the task service that `start` announced; 2 where it printed an address alone.
+    pub version: i32,
+    client: Client,
+}
+
+/// Why a shim refused.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The ttrpc code, where there was an answer by ttrpc.
+    pub code: Option<Code>,
+    /// The words.
+    pub message: String,
+}
+
+/// What a shim answers.
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Shim {
+    pub(super) fn at(address: String, version: i32) -> Self {
+        let client = Client::connect(&address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        Self {
+            address,
+            version,
+            client,
+        }
+    }
+
+    /// Calls a method of the task service, under the name that `start` announced.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn call<T: Message>(&self, method: &str, request: &impl Message) -> Answer<T> {
+        self.call_version(self.version, method, request)
+    }
+
+    /// Calls a method of the task service of a version.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn call_version<T: Message>(
+        &self,
+        version: i32,
+        method: &str,
+        request: &impl Message,
+    ) -> Answer<T> {
+        let request = Request {
+            service: format!("containerd.task.v{version}.Task"),
+            method: method.to_owned(),
+            timeout_nano: i64::try_from(DEADLINE.as_nanos()).expect("a short time"),
+            payload: request.write_to_bytes().expect("a message can be written"),
+            ..Default::default()
+        };
+        match self.client.request(request) {
+            Ok(response) => {
+                Ok(T::parse_from_bytes(&response.payload).expect("the answer has the right type"))
+            }
+            Err(ttrpc::Error::RpcStatus(status)) => Err(Refusal {
+                code: status.code.enum_value().ok(),
+                message: status.message,
+            }),
+            Err(error) => Err(Refusal {
+                code: None,
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    /// Create, without stdio.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn create(&self, bundle: &Bundle) -> Answer<u32> {
+        self.create_with(bundle, CreateTaskRequest::new())
+    }
+
+    /// Create, with a request that is complete but for the id and the bundle.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn create_with(&self, bundle: &Bundle, mut request: CreateTaskRequest) -> Answer<u32> {
+        request.id.clone_from(&bundle.id);
+        request.bundle = bundle.path.to_string_lossy().into_owned();
+        self.call::<CreateTaskResponse>("Create", &request)
+            .map(|response| response.pid)
+    }
+
+    /// Start.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn start(&self, id: &str) -> Answer<u32> {
+        let request = StartRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call::<StartResponse>("Start", &request)
+            .map(|response| response.pid)
+    }
+
+    /// State.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn state(&self, id: &str) -> Answer<StateResponse> {
+        self.call(
+            "State",
+            &StateRequest {
+                id: id.to_owned(),
+                ..Default::default()
+            },
+        )
+    }
+
+    /// Connect.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn connect(&self, id: &str) -> Answer<ConnectResponse> {
+        self.call(
+            "Connect",
+            &ConnectRequest {
+                id: id.to_owned(),
+                ..Default::default()
+            },
+        )
+    }
+
+    /// Pids.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn pids(&self, id: &str) -> Answer<Vec<u32>> {
+        let request = PidsRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let response: PidsResponse = self.call("Pids", &request)?;
+        Ok(response
+            .processes
+            .into_iter()
+            .map(|process| process.pid)
+            .collect())
+    }
+
+    /// Kill.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn kill(&self, id: &str, signal: Signal) -> Answer<()> {
+        let signal = (signal as i32).cast_unsigned();
+        let request = KillRequest {
+            id: id.to_owned(),
+            signal,
+            ..Default::default()
+        };
+        self.call::<Empty>("Kill", &request).map(|_| ())
+    }
+
+    /// Wait: the exit status.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn wait(&self, id: &str) -> Answer<u32> {
+        let request = WaitRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let response: WaitResponse = self.call("Wait", &request)?;
+        assert!(
+            response.exited_at.seconds > 1_500_000_000,
+            "no time of exit: {response:?}"
+        );
+        Ok(response.exit_status)
+    }
+
+    /// Delete.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn delete(&self, id: &str) -> Answer<DeleteResponse> {
+        self.call(
+            "Delete",
+            &DeleteRequest {
+                id: id.to_owned(),
+                ..Default::default()
+            },
+        )
+    }
+
+    /// Stats.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn stats(&self, id: &str) -> Answer<Any> {
+        let request = StatsRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call::<StatsResponse>("Stats", &request)
+            .map(|response| response.stats.unwrap_or_default())
+    }
+
+    /// Shutdown.
+    ///
+    /// # Errors
+    /// What the shim answered, or that it left without an answer.
+    pub fn shutdown(&self, id: &str) -> Answer<()> {
+        let request = ShutdownRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call::<Empty>("Shutdown", &request).map(|_| ())
+    }
+
+    /// Delete and Shutdown, and then containerd's run of `delete`; nothing may be left.
+    #[track_caller]
+    pub fn finish(self, mock: &Mock, bundle: &Bundle) -> DeleteResponse {
+        let deleted = self
+            .delete(&bundle.id)
+            .expect("a stopped task can be deleted");
+        // The shim may be gone before its answer is.
+        let _ = self.shutdown(&bundle.id);
+        mock.delete(bundle);
+        mock.nothing_left(bundle);
+        deleted
+    }
+}
+
+impl Refusal {
+    /// Insists on words that the message must hold.
+    #[track_caller]
+    pub fn names(&self, words: &[&str]) -> &Self {
+        for word in words {
+            assert!(
+                self.message.contains(word),
+                "nothing about {word:?} in: {}",
+                self.message
+            );
+        }
+        self
+    }
+}
