@@ -45,6 +45,7 @@ pub static PROBE: Image = Image {
         ("/hello.wat", Extra::Text(HELLO)),
         ("/usr/bin/tool.wasm", Extra::Compiled(HELLO)),
         ("/work/local.wasm", Extra::Compiled(HELLO)),
+        ("/usr/bin/in-etc.wasm", Extra::Compiled(IN_ETC)),
         ("/bad/text.wasm", Extra::Text("this is no module\n")),
         ("/bad/import.wasm", Extra::Compiled(MOON)),
         ("/bad/world.wasm", Extra::Compiled(FENCE)),
@@ -96,6 +97,34 @@ pub const HELLO: &str = r#"(module
   (func (export "greet") (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32)))))
 "#;
 
+/// A component that succeeds where its working folder is `/etc`.
+const IN_ETC: &str = r#"(component
+  (import "wasi:cli/environment@0.2.0" (instance $env
+    (export "initial-cwd" (func (result (option string))))))
+  (core module $libc
+    (memory (export "memory") 1)
+    (global $free (mut i32) (i32.const 1024))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $free)
+      (global.set $free (i32.add (global.get $free) (local.get 3)))))
+  (core instance $libc (instantiate $libc))
+  (core func $cwd (canon lower (func $env "initial-cwd")
+    (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+  (core module $main
+    (import "env" "cwd" (func $cwd (param i32)))
+    (import "libc" "memory" (memory 1))
+    (func (export "run") (result i32)
+      (call $cwd (i32.const 0))
+      (if (i32.ne (i32.load8_u (i32.const 0)) (i32.const 1)) (then (return (i32.const 1))))
+      (if (i32.ne (i32.load (i32.const 8)) (i32.const 4)) (then (return (i32.const 1))))
+      (i32.ne (i32.load (i32.load (i32.const 4))) (i32.const 0x6374652f))))
+  (core instance $main (instantiate $main
+    (with "env" (instance (export "cwd" (func $cwd))))
+    (with "libc" (instance $libc))))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $interface (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $interface)))"#;
+
 /// A module that nobody can link.
 const MOON: &str = r#"(module
   (import "moon" "shine" (func))
@@ -124,12 +153,14 @@ impl Image {
         let mut built = BUILT
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if built.get_or_insert_default().insert(archive.clone()) {
+        let built = built.get_or_insert_default();
+        if !built.contains(&archive) {
             fs::create_dir_all(&folder).expect("the share is writable");
             let mut flags: Vec<String> = self.flags.iter().map(|&flag| flag.to_owned()).collect();
             flags.extend(self.extras(&folder));
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             build(&self.reference(), &archive, &flags, &self.module(&folder));
+            built.insert(archive);
         }
         format!("/share/images/{}.tar", self.name)
     }

@@ -21,12 +21,7 @@ find /run /var/lib/containerd-shim-wasmtime -name "*$id*" 2>/dev/null | sed 's/^
 
 /// Prints all that a quiet bed holds which containers could have added to.
 const INVENTORY: &str = r#"
-for p in /proc/[0-9]*; do
-  pid=${p#/proc/}
-  [ "$pid" = $$ ] && continue
-  line=$(tr '\0' ' ' 2>/dev/null <"$p/cmdline") || continue
-  [ -n "$line" ] && echo "process: $line"
-done | grep -v -e ' sleep 3600 $' -e 'tr .0' | sort
+ps -eo pid=,args= | grep -v -e ' sleep 3600$' -e ' ps -eo ' -e ' sh -c' -e ' grep -v ' -e ' sed ' | sed 's/^ */process: /'
 sed 's/^[0-9]* [0-9]* [^ ]* //; s/^/mount: /' /proc/1/mountinfo
 find /sys/fs/cgroup -mindepth 2 -type d 2>/dev/null | sed 's/^/cgroup: /'
 find /run/containerd /run/containerd-shim-wasmtime* -type s 2>/dev/null | sed 's/^/socket: /'

@@ -64,12 +64,10 @@ pub fn arguments_environment_and_folder_arrive(ctr: Ctr) {
             "no {expected}\n{done}"
         );
     }
-    assert_eq!(
-        ctr.run(&["--cwd", "/etc"], &PROBE, &["cat", "greeting"])
-            .ok()
-            .text(),
-        "good morning"
-    );
+    let done = ctr
+        .run_command(&["--cwd", "/work"], &PROBE, &["local.wasm"])
+        .ok();
+    assert_eq!(done.text(), "hello from wat");
 }
 
 pub fn piped_input_arrives_and_ends(ctr: Ctr) {

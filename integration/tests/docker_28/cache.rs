@@ -10,10 +10,22 @@ use crate::{docker, host};
 
 const CACHE: &str = "/var/lib/containerd-shim-wasmtime/code";
 
-/// Every compiled file with its inode and the time it was written.
+/// Prints each inode that a compiled file has had.
+const WATCH: &str = r#"
+seen=
+while :; do
+  for inode in $(find /var/lib/containerd-shim-wasmtime/code -name '*.cwasm' -printf '%i ' 2>/dev/null); do
+    case "$seen " in
+    *" $inode "*) ;;
+    *) seen="$seen $inode"; echo "$inode" ;;
+    esac
+  done
+done"#;
+
+/// Every compiled file with its inode.
 fn compiled(bed: &Bed) -> Vec<String> {
     bed.sh(&format!(
-        "find {CACHE} -name '*.cwasm' -printf '%p %i %T@\\n' | sort"
+        "find {CACHE} -name '*.cwasm' -printf '%p %i\\n' | sort"
     ))
     .lines()
     .map(str::to_owned)
@@ -55,7 +67,7 @@ fn many_first_starts_at_once_compile_once() {
     docker.load(&HELLO_C);
     host.sh(&format!("rm -rf {CACHE}"));
     // A file of the cache is written under another name and renamed: each compilation makes an inode.
-    let watch = host.spawn(&["sh", "-c", &format!("while :; do find {CACHE} -type f -name '*.cwasm' -printf '%i\\n' 2>/dev/null; done | awk '!seen[$0]++ {{ print; fflush() }}'")]);
+    let watch = host.spawn(&["sh", "-c", WATCH]);
     thread::scope(|scope| {
         for _ in 0..10 {
             scope.spawn(|| docker.run(&[], &HELLO_C, &[]).ok());

@@ -211,6 +211,10 @@ fn a_created_task_holds_no_descriptor_of_the_shim() {
     {
         let target = fs::read_link(entry.path()).expect("a descriptor that is held");
         let target = target.to_string_lossy();
+        // The code that it has mapped, open for reading.
+        if target.ends_with(".cwasm") {
+            continue;
+        }
         for forbidden in ["/run/containerd", "/sys/fs/cgroup", "/var/lib"] {
             assert!(!target.starts_with(forbidden), "the task holds {target}");
         }

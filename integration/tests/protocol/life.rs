@@ -236,7 +236,7 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
     let id = bundle.id.clone();
     let answers = [
         (
-            "Pause",
+            "pause",
             shim.call::<Empty>(
                 "Pause",
                 &PauseRequest {
@@ -246,7 +246,7 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
             ),
         ),
         (
-            "Resume",
+            "resume",
             shim.call(
                 "Resume",
                 &ResumeRequest {
@@ -256,7 +256,7 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
             ),
         ),
         (
-            "Checkpoint",
+            "checkpoint",
             shim.call(
                 "Checkpoint",
                 &CheckpointTaskRequest {
@@ -266,7 +266,7 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
             ),
         ),
         (
-            "Update",
+            "update",
             shim.call(
                 "Update",
                 &UpdateTaskRequest {
@@ -276,7 +276,7 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
             ),
         ),
         (
-            "ResizePty",
+            "resize of a terminal",
             shim.call(
                 "ResizePty",
                 &ResizePtyRequest {
@@ -286,7 +286,7 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
             ),
         ),
         (
-            "Exec",
+            "exec",
             shim.call(
                 "Exec",
                 &ExecProcessRequest {

@@ -1,5 +1,6 @@
 //! Where control groups are mounted and where a container's lie in them.
 
+use super::systemd::Scope;
 use super::{Error, write};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ const USED_V1: [&str; 9] = [
 pub struct Location {
     path: PathBuf,
     absolute: bool,
+    scope: Option<Scope>,
 }
 
 impl Location {
@@ -50,9 +52,13 @@ impl Location {
         if let [slice, prefix, name] = parts[..]
             && !slice.contains('/')
         {
+            let slice = if slice.is_empty() { "system.slice" } else { slice };
+            let unit = unit(prefix, name);
             return Ok(Self {
-                path: systemd_path(slice, prefix, name),
+                path: slice_path(slice).join(&unit),
                 absolute: true,
+                // A slice cannot be made around a process.
+                scope: unit.ends_with(".scope").then(|| Scope { slice: slice.to_owned(), unit }),
             });
         }
         if systemd {
@@ -60,8 +66,14 @@ impl Location {
         }
         Ok(Self {
             absolute: path.starts_with('/'),
+            scope: None,
             path: path.trim_start_matches('/').into(),
         })
+    }
+
+    /// The unit that it is where systemd runs.
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
     }
 
     /// Refuses a folder that others live in: ending the container would end them.
@@ -89,22 +101,24 @@ fn first_process(dir: &Path) -> Option<Pid> {
     list.lines().next()?.parse().ok().map(Pid::from_raw)
 }
 
-/// `a-b.slice:docker:id` is `a.slice/a-b.slice/docker-id.scope`
-/// (systemd.slice(5): a dash in a slice's name is a step of its path).
-fn systemd_path(slice: &str, prefix: &str, name: &str) -> PathBuf {
-    let slice = if slice.is_empty() { "system.slice" } else { slice };
-    let mut path = PathBuf::new();
+/// `a-b.slice` is `a.slice/a-b.slice` (systemd.slice(5): a dash in a slice's name is a step of its
+/// path), and `-.slice` the root.
+fn slice_path(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
-    if stem != "-" {
-        for (end, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
-            path.push(format!("{}.slice", &stem[..end]));
-        }
+    if stem == "-" {
+        return PathBuf::new();
     }
-    path.join(match name.ends_with(".slice") {
+    let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
+    ends.map(|end| format!("{}.slice", &stem[..end])).collect()
+}
+
+/// `docker` and `id` are `docker-id.scope`; a name that is a slice's stays.
+fn unit(prefix: &str, name: &str) -> String {
+    match name.ends_with(".slice") {
         true => name.to_owned(),
         false if prefix.is_empty() => format!("{name}.scope"),
         false => format!("{prefix}-{name}.scope"),
-    })
+    }
 }
 
 /// The mounted hierarchies that matter: v2's one, or v1's used ones.

@@ -3,6 +3,7 @@
 mod location;
 mod resources;
 mod stats;
+mod systemd;
 
 pub use location::{Location, Version};
 pub use stats::{Cpu, IoEntry, Memory, Pids, Stats};
@@ -64,6 +65,8 @@ impl Error {
 pub struct Cgroup {
     version: Version,
     dirs: Vec<Dir>,
+    /// The unit that systemd made it as.
+    scope: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,11 +87,13 @@ impl Cgroup {
     ) -> Result<Self, Error> {
         let hierarchies = location::hierarchies()?;
         let version = hierarchies[0].version;
-        let mut cgroup = Self { version, dirs: Vec::new() };
+        let mut cgroup = Self { version, dirs: Vec::new(), scope: None };
         hierarchies.iter().try_for_each(|hierarchy| location.check_empty(hierarchy))?;
-        let made = hierarchies
-            .iter()
-            .try_for_each(|hierarchy| cgroup.make(hierarchy, location))
+        let made = cgroup
+            .start_scope(location, resources, pid)
+            .and_then(|()| {
+                hierarchies.iter().try_for_each(|hierarchy| cgroup.make(hierarchy, location))
+            })
             .and_then(|()| resources::apply(&cgroup, resources))
             .and_then(|()| cgroup.join(pid));
         if let Err(error) = made {
@@ -96,6 +101,19 @@ impl Cgroup {
             return Err(error);
         }
         Ok(cgroup)
+    }
+
+    fn start_scope(
+        &mut self,
+        location: &Location,
+        resources: &LinuxResources,
+        pid: Pid,
+    ) -> Result<(), Error> {
+        if let Some(scope) = location.scope().filter(|_| systemd::is_running()) {
+            systemd::start(scope, pid, resources)?;
+            self.scope = Some(scope.unit.clone());
+        }
+        Ok(())
     }
 
     fn make(&mut self, hierarchy: &Hierarchy, location: &Location) -> Result<(), Error> {
@@ -122,7 +140,7 @@ impl Cgroup {
         self.version
     }
 
-    /// The processes in it.
+    /// The processes in it; none when it is gone, as systemd sees to once the last has ended.
     ///
     /// # Errors
     /// When the list cannot be read.
@@ -131,7 +149,10 @@ impl Cgroup {
             return Ok(Vec::new());
         };
         let path = dir.path.join("cgroup.procs");
-        let text = fs::read_to_string(&path).map_err(Error::at("read", &path))?;
+        let text = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(Error::at("read", &path))?,
+        };
         Ok(text.lines().filter_map(|l| l.parse().ok()).map(Pid::from_raw).collect())
     }
 
@@ -178,7 +199,7 @@ impl Cgroup {
     /// # Errors
     /// The first folder that cannot be removed; the others are removed all the same.
     pub fn delete(&self) -> Result<(), Error> {
-        let mut result = Ok(());
+        let mut result = self.scope.as_deref().map_or(Ok(()), systemd::stop);
         for dir in &self.dirs {
             match fs::remove_dir(&dir.path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

@@ -166,7 +166,7 @@ impl Limits<'_> {
 }
 
 /// v1's 2..262144 to v2's 1..10000.
-fn weight_of_shares(shares: u64) -> u64 {
+pub fn weight_of_shares(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 

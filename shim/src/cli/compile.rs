@@ -32,6 +32,9 @@ const LIMITS: [(u32, u64); 4] = [
 /// The largest module taken, in bytes.
 const MAX_WASM: u64 = 1 << 30;
 
+/// The child's exit code when the cache's file system takes no more.
+const FULL: i32 = 3;
+
 /// Why no entry was made.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -68,7 +71,11 @@ fn make(root: &Path, digest: &str) -> Result<(), Error> {
         return Ok(());
     }
     let wasm = read_wasm(&digest)?;
-    cache.put(&digest, &lock, |file| in_child(&engine, &wasm, file))?;
+    let told = |e: Error| match e {
+        Error::Internal(words) => Error::Internal(format!("code cache {}: {words}", root.display())),
+        other => other,
+    };
+    cache.put(&digest, &lock, |file| in_child(&engine, &wasm, file).map_err(told))?;
     cache.evict(DEFAULT_MAX_SIZE)?;
     Ok(())
 }
@@ -97,6 +104,9 @@ fn in_child(engine: &Engine, wasm: &[u8], out: &File) -> Result<(), Error> {
     };
     match waitpid(child, None) {
         Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+        Ok(WaitStatus::Exited(_, FULL)) => Err(Error::Internal(
+            "cannot write the compiled code; make room on its file system".into(),
+        )),
         Ok(WaitStatus::Exited(_, code)) => Err(Error::Told(code)),
         Ok(WaitStatus::Signaled(_, signal, _)) => Err(Error::Unusable(format!(
             "the compiler was ended by {signal}; it may take 4 GiB of memory and 15 minutes"
@@ -115,8 +125,8 @@ fn compile_locked_in(engine: &Engine, wasm: &[u8], mut out: &File) -> i32 {
         Ok(code) => match out.write_all(&code) {
             Ok(()) => 0,
             Err(e) => {
-                eprintln!("cannot write the compiled code: {e}; free some room on the file system of the code cache");
-                1
+                eprintln!("{e}");
+                FULL
             }
         },
         Err(e) => {

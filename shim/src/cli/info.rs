@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 /// Under which containerd registers the features
 /// (<https://github.com/opencontainers/runtime-spec/blob/main/features.md>).
-const FEATURES: &str = "types.opencontainers.org/opencontainers/runtime-spec/1/features/Features";
+const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 pub fn print_version(name: &str) -> Result<(), Error> {
     println!("{name}:");
@@ -57,7 +57,7 @@ fn features() -> serde_json::Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": capabilities,
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false},
             "seccomp": {"enabled": false},
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},

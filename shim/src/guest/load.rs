@@ -181,7 +181,7 @@ fn link_component(engine: &Engine, component: &Component, export: Option<&str>) 
 }
 
 fn import(error: wasmtime::Error) -> Error {
-    Error::Import(error.root_cause().to_string())
+    Error::Import(format!("{error:#}"))
 }
 
 fn functions(module: &Module) -> String {

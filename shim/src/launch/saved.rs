@@ -66,15 +66,10 @@ impl Saved {
         if self.started.is_some() && start_time(pid) == self.started {
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
         }
-        match self.cgroup.pids() {
-            Ok(pids) => {
-                let held: Vec<PidFd> = pids.iter().filter_map(|pid| PidFd::open(*pid).ok()).collect();
-                failures.extend(self.cgroup.kill_all().err().map(|e| e.to_string()));
-                held.iter().for_each(wait);
-            }
-            // Its folder is gone, so it was empty.
-            Err(_) => {}
-        }
+        let pids = self.cgroup.pids().unwrap_or_default();
+        let held: Vec<PidFd> = pids.iter().filter_map(|pid| PidFd::open(*pid).ok()).collect();
+        failures.extend(self.cgroup.kill_all().err().map(|e| e.to_string()));
+        held.iter().for_each(wait);
         failures.extend(self.cgroup.delete().err().map(|e| e.to_string()));
         failures
     }
