@@ -81,16 +81,17 @@ impl Bed {
         let share = paths::target().join("beds").join(&name);
         stock(&share);
         script(&["make", suite.name()], &share, MAKING).ok();
-        let bed = Self {
-            _keeper: keeper(&name, &share),
-            name,
-            cgroup,
-            share,
-            quiet: RwLock::new(()),
-        };
+        let bed =
+            Self { _keeper: keeper(&name, &share), name, cgroup, share, quiet: RwLock::new(()) };
         bed.script(&["start", &bed.name, layout], DEADLINE).ok();
-        bed.script(&["up", &bed.name], DEADLINE).ok();
+        bed.up();
         bed
+    }
+
+    /// Starts those daemons that do not run, and waits until all answer.
+    #[track_caller]
+    pub fn up(&self) {
+        self.script(&["up", &self.name], DEADLINE).ok();
     }
 
     #[track_caller]
@@ -153,16 +154,12 @@ impl Bed {
 
     /// Held by a test that others may run beside.
     pub fn shared(&self) -> RwLockReadGuard<'_, ()> {
-        self.quiet
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.quiet.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Held by a test that looks at the bed as a whole: no other runs in it meanwhile.
     pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.quiet
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.quiet.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

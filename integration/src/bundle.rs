@@ -24,11 +24,7 @@ impl Bundle {
         let path = folder.join(id);
         fs::create_dir_all(path.join("rootfs")).expect("the bundle's folder can be made");
         mkfifo(&path.join("log"), Mode::S_IRWXU).expect("the log fifo can be made");
-        Self {
-            id: id.to_owned(),
-            path,
-            spec: spec(id, command),
-        }
+        Self { id: id.to_owned(), path, spec: spec(id, command) }
     }
 
     /// Puts a file into the rootfs.
@@ -50,10 +46,8 @@ impl Bundle {
     #[track_caller]
     pub fn set(mut self, at: &str, value: Value) -> Self {
         let (parent, key) = at.rsplit_once('/').expect("a JSON pointer");
-        let parent = self
-            .spec
-            .pointer_mut(parent)
-            .unwrap_or_else(|| panic!("no {parent} in the spec"));
+        let parent =
+            self.spec.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent} in the spec"));
         parent[key] = value;
         self
     }
@@ -71,9 +65,8 @@ impl Bundle {
 
     /// Takes a namespace of its own from the container.
     pub fn without_namespace(mut self, kind: &str) -> Self {
-        let list = self.spec["linux"]["namespaces"]
-            .as_array_mut()
-            .expect("the spec has namespaces");
+        let list =
+            self.spec["linux"]["namespaces"].as_array_mut().expect("the spec has namespaces");
         list.retain(|namespace| namespace["type"] != kind);
         self
     }

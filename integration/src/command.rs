@@ -41,11 +41,7 @@ impl Done {
     /// Insists on an exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert!(
-            self.code == code,
-            "exit code {} instead of {code}\n{self}",
-            self.code
-        );
+        assert!(self.code == code, "exit code {} instead of {code}\n{self}", self.code);
         self
     }
 
@@ -60,10 +56,7 @@ impl Done {
     #[track_caller]
     pub fn complains_of(self, words: &[&str]) -> Self {
         for word in words {
-            assert!(
-                self.stderr.contains(word),
-                "nothing on stderr about {word:?}\n{self}"
-            );
+            assert!(self.stderr.contains(word), "nothing on stderr about {word:?}\n{self}");
         }
         self
     }
@@ -75,10 +68,7 @@ impl Done {
 
     /// The lines of standard output.
     pub fn lines(&self) -> Vec<String> {
-        self.text()
-            .lines()
-            .map(|line| line.trim_end().to_owned())
-            .collect()
+        self.text().lines().map(|line| line.trim_end().to_owned()).collect()
     }
 }
 
@@ -150,18 +140,13 @@ impl Running {
     #[track_caller]
     pub fn write(&mut self, input: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is still open");
-        stdin
-            .write_all(input)
-            .and_then(|()| stdin.flush())
-            .expect("the command reads its input");
+        stdin.write_all(input).and_then(|()| stdin.flush()).expect("the command reads its input");
     }
 
     /// Waits until standard output holds `text`.
     #[track_caller]
     pub fn says(&self, text: &str) {
-        wait::until(&format!("{text:?} from {}", self.what), || {
-            self.stdout.text().contains(text)
-        });
+        wait::until(&format!("{text:?} from {}", self.what), || self.stdout.text().contains(text));
     }
 
     /// What standard output holds so far.
@@ -200,9 +185,7 @@ impl Running {
         self.ended = true;
         Done {
             what: self.what.clone(),
-            code: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: self.stdout.bytes(),
             stderr: self.stderr.text(),
             took,
@@ -251,9 +234,7 @@ impl Collector {
         let reader = thread::spawn(move || {
             let mut chunk = vec![0; 64 * 1024];
             while let Ok(length @ 1..) = stream.read(&mut chunk) {
-                keep.lock()
-                    .expect("no reader panics")
-                    .extend_from_slice(&chunk[..length]);
+                keep.lock().expect("no reader panics").extend_from_slice(&chunk[..length]);
             }
         });
         Self { kept, reader }

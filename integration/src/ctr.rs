@@ -57,10 +57,7 @@ impl Ctr {
         let command = [&[image.entry], arguments].concat();
         let words = self.words(flags, image, &id, &command);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Foreground {
-            command: self.0.spawn(&words),
-            id,
-        }
+        Foreground { command: self.0.spawn(&words), id }
     }
 
     /// Removes the records of a container, if there are any left.
@@ -75,10 +72,8 @@ impl Ctr {
     #[track_caller]
     pub fn pid(&self, id: &str) -> Option<u32> {
         let tasks = self.cli(&["task", "ls"]).ok();
-        let line = tasks
-            .lines()
-            .into_iter()
-            .find(|line| line.split_whitespace().next() == Some(id))?;
+        let line =
+            tasks.lines().into_iter().find(|line| line.split_whitespace().next() == Some(id))?;
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
@@ -96,14 +91,7 @@ impl Ctr {
             .or_default()
             .clone();
         once.get_or_init(|| {
-            self.cli(&[
-                "image",
-                "import",
-                "--platform",
-                PLATFORM,
-                &image.archive(self.0),
-            ])
-            .ok();
+            self.cli(&["image", "import", "--platform", PLATFORM, &image.archive(self.0)]).ok();
         });
         image.reference()
     }
@@ -111,15 +99,7 @@ impl Ctr {
     #[track_caller]
     fn words(&self, flags: &[&str], image: &Image, id: &str, command: &[&str]) -> Vec<String> {
         let reference = self.import(image);
-        let fixed = [
-            "ctr",
-            "run",
-            "--rm",
-            "--runtime",
-            RUNTIME,
-            "--platform",
-            PLATFORM,
-        ];
+        let fixed = ["ctr", "run", "--rm", "--runtime", RUNTIME, "--platform", PLATFORM];
         [&fixed, flags, &[reference.as_str(), id], command]
             .concat()
             .into_iter()

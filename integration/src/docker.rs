@@ -74,19 +74,10 @@ impl Docker {
     #[track_caller]
     pub fn start_linux(&self, flags: &[&str], arguments: &[&str]) -> Container {
         let name = unique("linux");
-        let words = [
-            &["run", "-d", "--init", "--name", &name],
-            flags,
-            &["busybox"],
-            arguments,
-        ]
-        .concat();
+        let words =
+            [&["run", "-d", "--init", "--name", &name], flags, &["busybox"], arguments].concat();
         let id = self.cli(&words).ok().text();
-        Container {
-            docker: *self,
-            name,
-            id,
-        }
+        Container { docker: *self, name, id }
     }
 
     /// Loads an image once, and returns its name.
@@ -117,23 +108,14 @@ impl Docker {
     #[track_caller]
     fn make(&self, verb: &[&str], flags: &[&str], image: &Image, arguments: &[&str]) -> Container {
         let name = unique(image.name);
-        let words = self.words(
-            &[verb, &["--name", &name]].concat(),
-            flags,
-            image,
-            arguments,
-        );
+        let words = self.words(&[verb, &["--name", &name]].concat(), flags, image, arguments);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let done = self.0.exec(&words);
         if done.code != 0 {
             self.cli(&["rm", "-f", &name]);
         }
         let id = done.ok().text();
-        Container {
-            docker: *self,
-            name,
-            id,
-        }
+        Container { docker: *self, name, id }
     }
 
     #[track_caller]
@@ -145,26 +127,12 @@ impl Docker {
         arguments: &[&str],
     ) -> Vec<String> {
         let image = self.load(image);
-        let fixed = [
-            "--pull",
-            "never",
-            "--runtime",
-            RUNTIME,
-            "--platform",
-            PLATFORM,
-        ];
-        [
-            &["docker"],
-            verb,
-            &fixed,
-            flags,
-            &[image.as_str()],
-            arguments,
-        ]
-        .concat()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
+        let fixed = ["--pull", "never", "--runtime", RUNTIME, "--platform", PLATFORM];
+        [&["docker"], verb, &fixed, flags, &[image.as_str()], arguments]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -184,9 +152,7 @@ impl Container {
     /// The process that is the container.
     #[track_caller]
     pub fn pid(&self) -> u32 {
-        self.inspect("{{.State.Pid}}")
-            .parse()
-            .expect("docker prints a number")
+        self.inspect("{{.State.Pid}}").parse().expect("docker prints a number")
     }
 
     /// Its address on the default bridge, or on the one network it has.
@@ -219,11 +185,7 @@ impl Container {
     /// `docker wait`: its exit code.
     #[track_caller]
     pub fn wait(&self) -> i32 {
-        self.cli(&["wait"])
-            .ok()
-            .text()
-            .parse()
-            .expect("docker prints a number")
+        self.cli(&["wait"]).ok().text().parse().expect("docker prints a number")
     }
 
     /// Whether docker says that it runs.

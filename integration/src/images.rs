@@ -150,9 +150,7 @@ impl Image {
         static BUILT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
         let folder = bed.share().join("images");
         let archive = folder.join(format!("{}.tar", self.name));
-        let mut built = BUILT
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let built = built.get_or_insert_default();
         if !built.contains(&archive) {
             fs::create_dir_all(&folder).expect("the share is writable");
@@ -177,10 +175,7 @@ impl Image {
             };
             let file = folder.join(destination.trim_start_matches('/').replace('/', "-"));
             fs::write(&file, content).expect("the share is writable");
-            flags.extend([
-                "--add".to_owned(),
-                format!("{}:{destination}", file.display()),
-            ]);
+            flags.extend(["--add".to_owned(), format!("{}:{destination}", file.display())]);
         }
         flags
     }
@@ -201,10 +196,6 @@ impl Image {
 #[track_caller]
 pub fn build(reference: &str, archive: &Path, flags: &[&str], module: &Path) {
     let mut command = Command::new(paths::binary("wasm-image"));
-    command
-        .args(["build", "-t", reference, "-o"])
-        .arg(archive)
-        .args(flags)
-        .arg(module);
+    command.args(["build", "-t", reference, "-o"]).arg(archive).args(flags).arg(module);
     command::run(command, b"", DEADLINE).ok();
 }

@@ -32,9 +32,7 @@ ip -o link | sed 's/^[0-9]*: \([^:]*\):.*/link: \1/'
 /// Whatever in the bed carries `id`.
 #[track_caller]
 pub fn traces(bed: &Bed, id: &str) -> Vec<String> {
-    bed.exec_with(&["sh", "-c", TRACES], id.as_bytes())
-        .ok()
-        .lines()
+    bed.exec_with(&["sh", "-c", TRACES], id.as_bytes()).ok().lines()
 }
 
 /// Waits until nothing in the bed carries `id` any more.
@@ -54,13 +52,7 @@ impl Inventory {
     /// Looks at a bed that nothing else uses.
     #[track_caller]
     pub fn of(bed: &Bed) -> Self {
-        Self(
-            bed.exec(&["sh", "-c", INVENTORY])
-                .ok()
-                .lines()
-                .into_iter()
-                .collect(),
-        )
+        Self(bed.exec(&["sh", "-c", INVENTORY]).ok().lines().into_iter().collect())
     }
 
     /// Waits until the bed holds no more than it did.

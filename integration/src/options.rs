@@ -16,18 +16,12 @@ pub fn path(file: &str) -> Any {
 }
 
 fn any(value: &[u8]) -> Any {
-    Any {
-        type_url: TYPE.to_owned(),
-        value: value.to_vec(),
-        ..Default::default()
-    }
+    Any { type_url: TYPE.to_owned(), value: value.to_vec(), ..Default::default() }
 }
 
 /// A length-delimited field, short enough for one byte of length.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(value.len())
-        .ok()
-        .filter(|length| *length < 128)
-        .expect("short options");
+    let length =
+        u8::try_from(value.len()).ok().filter(|length| *length < 128).expect("short options");
     [&[number << 3 | 2, length], value].concat()
 }

@@ -7,9 +7,7 @@ pub const SHIM: &str = "containerd-shim-wasmtime-v1";
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("integration/ has a parent")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration/ has a parent")
 }
 
 /// Cargo's target folder.
@@ -19,26 +17,17 @@ pub fn target() -> PathBuf {
 
 /// A release binary of the workspace; it must have been built.
 pub fn binary(name: &str) -> PathBuf {
-    existing(
-        target().join("release").join(name),
-        "build it with `cargo build --release`",
-    )
+    existing(target().join("release").join(name), "build it with `cargo build --release`")
 }
 
 /// A guest built from `integration/guests`, by file name.
 pub fn guest(file: &str) -> PathBuf {
-    existing(
-        target().join("guests").join(file),
-        "build it with `scripts/guests`",
-    )
+    existing(target().join("guests").join(file), "build it with `scripts/guests`")
 }
 
 /// A script of the project.
 pub fn script(name: &str) -> PathBuf {
-    existing(
-        repository().join("scripts").join(name),
-        "it belongs to the repository",
-    )
+    existing(repository().join("scripts").join(name), "it belongs to the repository")
 }
 
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {

@@ -26,10 +26,7 @@ pub fn some_within<T>(patience: Duration, what: &str, mut probe: impl FnMut() ->
         if let Some(value) = probe() {
             return value;
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {patience:?} in vain: {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
         thread::sleep(STEP);
     }
 }

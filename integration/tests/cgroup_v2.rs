@@ -34,9 +34,7 @@ fn a_container_has_a_cgroup_of_its_own_with_its_one_process_in_it() {
     let group = container.look("sed -n 's/^0:://p' /proc/$pid/cgroup");
     assert!(group.contains(&container.id), "{group}");
     assert_eq!(
-        docker
-            .0
-            .sh(&format!("cat /sys/fs/cgroup{group}/cgroup.procs")),
+        docker.0.sh(&format!("cat /sys/fs/cgroup{group}/cgroup.procs")),
         container.pid().to_string()
     );
 }

@@ -1,9 +1,6 @@
 //! What `ctr run` promises with any containerd.
 
-#![allow(
-    missing_docs,
-    reason = "the name of each function is the promise that it proves"
-)]
+#![allow(missing_docs, reason = "the name of each function is the promise that it proves")]
 
 use std::time::Duration;
 
@@ -59,14 +56,9 @@ pub fn arguments_environment_and_folder_arrive(ctr: Ctr) {
     assert_eq!(done.lines(), [PROBE.entry, "args", "two words"]);
     let done = ctr.run(&["--env", "COLOUR=blue"], &PROBE, &["env"]).ok();
     for expected in ["COLOUR=blue", "FROM_IMAGE=yes"] {
-        assert!(
-            done.lines().iter().any(|line| line == expected),
-            "no {expected}\n{done}"
-        );
+        assert!(done.lines().iter().any(|line| line == expected), "no {expected}\n{done}");
     }
-    let done = ctr
-        .run_command(&["--cwd", "/work"], &PROBE, &["local.wasm"])
-        .ok();
+    let done = ctr.run_command(&["--cwd", "/work"], &PROBE, &["local.wasm"]).ok();
     assert_eq!(done.text(), "hello from wat");
 }
 
@@ -90,23 +82,12 @@ pub fn mounts_are_honoured(ctr: Ctr) {
     let (rw, ro) = (mount("rw"), mount("ro"));
     for image in [&PROBE, &PROBE_P2] {
         assert_eq!(
-            ctr.run(&["--mount", &ro], image, &["cat", "/data/in"])
-                .ok()
-                .text(),
+            ctr.run(&["--mount", &ro], image, &["cat", "/data/in"]).ok().text(),
             "from the host"
         );
-        ctr.run(&["--mount", &ro], image, &["write", "/data/out", "text"])
-            .exits(1);
-        ctr.run(
-            &["--mount", &rw],
-            image,
-            &["write", "/data/out", "from the guest"],
-        )
-        .ok();
-        assert_eq!(
-            ctr.0.sh(&format!("cat {folder}/out; rm {folder}/out")),
-            "from the guest"
-        );
+        ctr.run(&["--mount", &ro], image, &["write", "/data/out", "text"]).exits(1);
+        ctr.run(&["--mount", &rw], image, &["write", "/data/out", "from the guest"]).ok();
+        assert_eq!(ctr.0.sh(&format!("cat {folder}/out; rm {folder}/out")), "from the guest");
     }
 }
 
@@ -115,8 +96,7 @@ pub fn a_guest_in_a_tight_loop_is_killed_by_sigterm(ctr: Ctr) {
         let running = ctr.spawn(&[], image, &[guest]);
         running.command.says("spinning");
         assert!(ctr.pid(&running.id).is_some());
-        ctr.cli(&["task", "kill", "-s", "SIGTERM", &running.id])
-            .ok();
+        ctr.cli(&["task", "kill", "-s", "SIGTERM", &running.id]).ok();
         running.command.finish(Duration::from_secs(20)).exits(143);
         leaks::none_of(ctr.0, &running.id);
     }
@@ -129,14 +109,10 @@ pub fn what_cannot_run_is_refused_by_name(ctr: Ctr) {
         ("/bad/import.wasm", &["/bad/import.wasm", "moon", "shine"]),
         ("/bad/world.wasm", &["/bad/world.wasm", "paint-the-fence"]),
     ] {
-        ctr.run_command(&[], &PROBE, &[entrypoint])
-            .fails()
-            .complains_of(words);
+        ctr.run_command(&[], &PROBE, &[entrypoint]).fails().complains_of(words);
     }
     let mount = "type=bind,src=/no/such/source,dst=/data,options=rbind:ro";
-    ctr.run(&["--mount", mount], &PROBE, &[])
-        .fails()
-        .complains_of(&["/no/such/source"]);
+    ctr.run(&["--mount", mount], &PROBE, &[]).fails().complains_of(&["/no/such/source"]);
 }
 
 pub fn metrics_can_be_read(ctr: Ctr) {
@@ -144,8 +120,7 @@ pub fn metrics_can_be_read(ctr: Ctr) {
     running.command.says("allocated 8");
     let metrics = ctr.cli(&["task", "metrics", &running.id]).ok();
     assert!(metrics.text().contains(&running.id), "{metrics}");
-    ctr.cli(&["task", "kill", "-s", "SIGKILL", &running.id])
-        .ok();
+    ctr.cli(&["task", "kill", "-s", "SIGKILL", &running.id]).ok();
     running.command.finish(DEADLINE).exits(137);
     leaks::none_of(ctr.0, &running.id);
 }
@@ -154,14 +129,11 @@ pub fn the_host_network_is_the_hosts(ctr: Ctr) {
     let running = ctr.spawn(&["--net-host"], &PROBE_P2, &["serve-http", "7100"]);
     running.command.says("listening on 7100");
     let answer = wait::some("an answer from the guest", || {
-        let done = ctr
-            .0
-            .exec(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:7100/"]);
+        let done = ctr.0.exec(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:7100/"]);
         (done.code == 0).then(|| done.text())
     });
     assert_eq!(answer, "hello from wasm");
-    ctr.cli(&["task", "kill", "-s", "SIGTERM", &running.id])
-        .ok();
+    ctr.cli(&["task", "kill", "-s", "SIGTERM", &running.id]).ok();
     running.command.finish(DEADLINE).exits(143);
     leaks::none_of(ctr.0, &running.id);
 }

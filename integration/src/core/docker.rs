@@ -1,9 +1,6 @@
 //! What `docker run` promises with any dockerd.
 
-#![allow(
-    missing_docs,
-    reason = "the name of each function is the promise that it proves"
-)]
+#![allow(missing_docs, reason = "the name of each function is the promise that it proves")]
 
 use std::time::Duration;
 
@@ -55,58 +52,34 @@ pub fn the_exit_code_is_the_guests(docker: Docker) {
 pub fn a_trap_is_in_the_logs_with_a_backtrace(docker: Docker) {
     let container = docker.start(&[], &PROBE, &["trap"]);
     assert_eq!(container.wait(), 134);
-    container
-        .logs()
-        .complains_of(&["unreachable", "trap_a", "trap_b", "trap_c"]);
+    container.logs().complains_of(&["unreachable", "trap_a", "trap_b", "trap_c"]);
 }
 
 pub fn piped_input_arrives_and_ends(docker: Docker) {
     assert_eq!(
-        docker
-            .run_with(&["-i"], &PROBE, &["echo-stdin"], b"one\ntwo\n")
-            .ok()
-            .lines(),
+        docker.run_with(&["-i"], &PROBE, &["echo-stdin"], b"one\ntwo\n").ok().lines(),
         ["one", "two"]
     );
-    assert_eq!(
-        docker
-            .run_with(&["-i"], &PROBE_P2, &["count"], b"hello\n")
-            .ok()
-            .text(),
-        "6"
-    );
+    assert_eq!(docker.run_with(&["-i"], &PROBE_P2, &["count"], b"hello\n").ok().text(), "6");
 }
 
 pub fn volumes_are_honoured(docker: Docker) {
     let folder = docker.0.folder("volume");
     let (rw, ro) = (format!("{folder}:/data"), format!("{folder}:/data:ro"));
-    docker
-        .run(
-            &["-v", &rw],
-            &PROBE,
-            &["write", "/data/file", "from the guest"],
-        )
-        .ok();
+    docker.run(&["-v", &rw], &PROBE, &["write", "/data/file", "from the guest"]).ok();
     assert_eq!(docker.0.sh(&format!("cat {folder}/file")), "from the guest");
     assert_eq!(
-        docker
-            .run(&["-v", &ro], &PROBE_P2, &["cat", "/data/file"])
-            .ok()
-            .text(),
+        docker.run(&["-v", &ro], &PROBE_P2, &["cat", "/data/file"]).ok().text(),
         "from the guest"
     );
-    docker
-        .run(&["-v", &ro], &PROBE_P2, &["write", "/data/file", "again"])
-        .exits(1);
+    docker.run(&["-v", &ro], &PROBE_P2, &["write", "/data/file", "again"]).exits(1);
 }
 
 pub fn a_published_port_reaches_the_guest(docker: Docker) {
     let container = docker.start(&["-p", "18090:8080"], &PROBE_P2, &["serve-http", "8080"]);
     container.says("listening on 8080");
     let answer = wait::some("an answer from the guest", || {
-        let done = docker
-            .0
-            .exec(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:18090/"]);
+        let done = docker.0.exec(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:18090/"]);
         (done.code == 0).then(|| done.text())
     });
     assert_eq!(answer, "hello from wasm");
@@ -115,24 +88,14 @@ pub fn a_published_port_reaches_the_guest(docker: Docker) {
 pub fn there_is_a_host_network_and_no_network(docker: Docker) {
     let container = docker.start(&["--network", "host"], &PROBE_P2, &["serve-http", "7101"]);
     container.says("listening on 7101");
+    docker.0.exec(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:7101/"]).ok();
     docker
-        .0
-        .exec(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:7101/"])
-        .ok();
-    docker
-        .run(
-            &["--network", "none"],
-            &PROBE_P2,
-            &["connect", "127.0.0.1", "7101", "anybody"],
-        )
+        .run(&["--network", "none"], &PROBE_P2, &["connect", "127.0.0.1", "7101", "anybody"])
         .exits(1);
 }
 
 pub fn stop_ends_a_guest_in_less_than_a_second(docker: Docker) {
-    for (guest, word) in [
-        (&["spin"][..], "spinning"),
-        (&["sleep", "1000"], "sleeping"),
-    ] {
+    for (guest, word) in [(&["spin"][..], "spinning"), (&["sleep", "1000"], "sleeping")] {
         let container = docker.start(&[], &PROBE, guest);
         container.says(word);
         let done = container.cli(&["stop"]).ok();
@@ -157,16 +120,9 @@ pub fn what_cannot_run_is_refused_by_name(docker: Docker) {
 pub fn stats_and_top_show_the_container(docker: Docker) {
     let container = docker.start(&[], &PROBE, &["hold", "8"]);
     container.says("allocated 8");
-    let stats = container
-        .cli(&["stats", "--no-stream", "--format", "{{.MemUsage}}"])
-        .ok()
-        .text();
+    let stats = container.cli(&["stats", "--no-stream", "--format", "{{.MemUsage}}"]).ok().text();
     // The unified hierarchy of a bed has no memory controller: there is nothing to show then.
-    let expected = if docker.0.cgroup() == Cgroup::V1 {
-        "iB / "
-    } else {
-        " / "
-    };
+    let expected = if docker.0.cgroup() == Cgroup::V1 { "iB / " } else { " / " };
     assert!(stats.contains(expected), "{stats}");
     assert_eq!(container.cli(&["top"]).ok().lines().len(), 2);
 }

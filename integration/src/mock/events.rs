@@ -47,10 +47,7 @@ impl Event {
             }
             topics::TASK_EXIT_EVENT_TOPIC => {
                 let event = TaskExit::parse_from_bytes(body)?;
-                assert!(
-                    event.exited_at.seconds > 1_500_000_000,
-                    "no time of exit: {event:?}"
-                );
+                assert!(event.exited_at.seconds > 1_500_000_000, "no time of exit: {event:?}");
                 Self::Exit(event.container_id, event.pid, event.exit_status)
             }
             topics::TASK_DELETE_EVENT_TOPIC => {
@@ -70,10 +67,7 @@ impl Events for Recorder {
         let envelope = request.envelope.unwrap_or_default();
         let event = Event::read(&envelope.topic, &envelope.event.value)
             .expect("an event of the topic's type");
-        self.0
-            .lock()
-            .expect("the recorder does not panic")
-            .push(event);
+        self.0.lock().expect("the recorder does not panic").push(event);
         Ok(Empty::new())
     }
 }

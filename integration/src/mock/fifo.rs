@@ -75,38 +75,26 @@ impl Outlet {
 #[track_caller]
 pub fn inlet(fifo: &Path) -> impl Write {
     wait::some("a reader of the fifo", || {
-        OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(fifo)
-            .ok()
+        OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(fifo).ok()
     })
 }
 
 fn readable(file: &fs::File) {
     // An interruption only means to look again.
-    let _ = poll(
-        &mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)],
-        PollTimeout::from(100u8),
-    );
+    let _ = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::from(100u8));
 }
 
 /// Waits a little for a writer, and says whether one came and left again without a word.
 fn hung_up(file: &fs::File) -> bool {
     let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
     let _ = poll(&mut fds, PollTimeout::from(100u8));
-    fds[0]
-        .revents()
-        .is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }
 
 /// Reads the shim's log to nowhere, as long as the test binary runs.
 pub(super) fn drain(fifo: &Path) {
-    let mut log = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(fifo)
-        .expect("the bundle has a log fifo");
+    let mut log =
+        OpenOptions::new().read(true).write(true).open(fifo).expect("the bundle has a log fifo");
     thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(length @ 1..) = log.read(&mut chunk) {

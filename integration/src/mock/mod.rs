@@ -88,23 +88,14 @@ impl Mock {
             .register_service(create_events(recorder));
         server.start().expect("the event service can be started");
         let namespace = format!("{}-{}", unique("mock"), std::process::id());
-        Self {
-            namespace,
-            events,
-            server: Some(server),
-            mounts: mounts(),
-        }
+        Self { namespace, events, server: Some(server), mounts: mounts() }
     }
 
     /// A bundle in this containerd's folder, under an id of its own.
     pub fn bundle(&self, command: &[&str]) -> Bundle {
         let folder =
             Path::new("/run/containerd/io.containerd.runtime.v2.task").join(&self.namespace);
-        Bundle::new(
-            &folder,
-            &format!("{}-{}", self.namespace, unique("c")),
-            command,
-        )
+        Bundle::new(&folder, &format!("{}-{}", self.namespace, unique("c")), command)
     }
 
     /// Execs the binary as containerd does, with `stdin` as its input.
@@ -112,10 +103,7 @@ impl Mock {
         let mut command = Command::new(paths::binary(paths::SHIM));
         command
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("TTRPC_ADDRESS", format!("{CONTAINERD}.ttrpc"))
             .env("GRPC_ADDRESS", CONTAINERD)
             .env("NAMESPACE", &self.namespace)
@@ -137,18 +125,14 @@ impl Mock {
             Dialect::Options(options) => {
                 options.write_to_bytes().expect("a message can be written")
             }
-            Dialect::Bootstrap => self
-                .params(bundle)
-                .write_to_bytes()
-                .expect("a message can be written"),
+            Dialect::Bootstrap => {
+                self.params(bundle).write_to_bytes().expect("a message can be written")
+            }
         };
         fifo::drain(&bundle.path.join("log"));
         let done = self.exec(bundle, &["start"], &stdin);
         if done.code != 0 {
-            return Err(Refusal {
-                code: None,
-                message: done.stderr,
-            });
+            return Err(Refusal { code: None, message: done.stderr });
         }
         assert!(
             done.stderr.is_empty(),
@@ -163,10 +147,7 @@ impl Mock {
                 (result.address, result.version)
             }
         };
-        assert!(
-            address.starts_with("unix://"),
-            "not an address: {address:?}\n{done}"
-        );
+        assert!(address.starts_with("unix://"), "not an address: {address:?}\n{done}");
         Ok(Shim::at(address, version))
     }
 
@@ -186,12 +167,10 @@ impl Mock {
         bundle.write();
         let shim = self.start(bundle, &Dialect::Silent);
         let created = shim.and_then(|shim| {
-            shim.create_with(bundle, request)
-                .map(|_| ())
-                .inspect_err(|_| {
-                    // An error here is no news: the shim may leave at once when nothing is in it.
-                    let _ = shim.shutdown(&bundle.id);
-                })?;
+            shim.create_with(bundle, request).map(|_| ()).inspect_err(|_| {
+                // An error here is no news: the shim may leave at once when nothing is in it.
+                let _ = shim.shutdown(&bundle.id);
+            })?;
             Ok(shim)
         });
         created.inspect_err(|_| {
@@ -240,10 +219,9 @@ impl Mock {
     /// Waits until `count` events of a container have come, and returns them.
     #[track_caller]
     pub fn await_events(&self, id: &str, count: usize) -> Vec<Event> {
-        wait::some(
-            &format!("{count} events of {id}; so far {:?}", self.events(id)),
-            || Some(self.events(id)).filter(|events| events.len() >= count),
-        )
+        wait::some(&format!("{count} events of {id}; so far {:?}", self.events(id)), || {
+            Some(self.events(id)).filter(|events| events.len() >= count)
+        })
     }
 
     /// Insists that no process, mount, cgroup or socket of a bundle is left.
@@ -255,11 +233,7 @@ impl Mock {
             if left.is_empty() {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "left behind:\n{}",
-                left.join("\n")
-            );
+            assert!(Instant::now() < deadline, "left behind:\n{}", left.join("\n"));
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -272,17 +246,12 @@ impl Mock {
             .into_iter()
             .filter(|line| !self.mounts.contains(line))
             .map(|line| format!("mount: {line}"));
-        let cgroups = cgroups(&bundle.id)
-            .into_iter()
-            .map(|path| format!("cgroup: {}", path.display()));
+        let cgroups =
+            cgroups(&bundle.id).into_iter().map(|path| format!("cgroup: {}", path.display()));
         let sockets = sockets(Path::new("/run"))
             .into_iter()
             .map(|path| format!("socket: {}", path.display()));
-        processes
-            .chain(mounts)
-            .chain(cgroups)
-            .chain(sockets)
-            .collect()
+        processes.chain(mounts).chain(cgroups).chain(sockets).collect()
     }
 
     fn params(&self, bundle: &Bundle) -> BootstrapParams {

@@ -8,11 +8,7 @@ use std::path::{Path, PathBuf};
 pub fn processes(word: &str) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         // Whatever cannot be read has just ended.
@@ -21,15 +17,9 @@ pub fn processes(word: &str) -> Vec<(u32, String)> {
                 .replace('\0', " ")
         };
         let (words, environment, groups) = (read("cmdline"), read("environ"), read("cgroup"));
-        let alive = !read("stat")
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim_start().starts_with('Z'));
-        if alive
-            && [&words, &environment, &groups]
-                .into_iter()
-                .any(|text| text.contains(word))
-        {
+        let alive =
+            !read("stat").rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+        if alive && [&words, &environment, &groups].into_iter().any(|text| text.contains(word)) {
             found.push((pid, words));
         }
     }
@@ -65,9 +55,7 @@ pub(super) fn sockets(folder: &Path) -> Vec<PathBuf> {
         if kind.is_dir() {
             found.extend(sockets(&entry.path()));
         } else if kind.is_socket()
-            && !entry
-                .path()
-                .starts_with("/run/containerd/containerd.sock.ttrpc")
+            && !entry.path().starts_with("/run/containerd/containerd.sock.ttrpc")
         {
             found.push(entry.path());
         }
@@ -78,8 +66,5 @@ pub(super) fn sockets(folder: &Path) -> Vec<PathBuf> {
 /// The mounts of this thread's namespace: where, and what.
 pub(super) fn mounts() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("/proc is mounted");
-    table
-        .lines()
-        .map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" "))
-        .collect()
+    table.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect()
 }

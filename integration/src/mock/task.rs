@@ -39,11 +39,7 @@ pub type Answer<T> = Result<T, Refusal>;
 impl Shim {
     pub(super) fn at(address: String, version: i32) -> Self {
         let client = Client::connect(&address).unwrap_or_else(|error| panic!("{address}: {error}"));
-        Self {
-            address,
-            version,
-            client,
-        }
+        Self { address, version, client }
     }
 
     /// Calls a method of the task service, under the name that `start` announced.
@@ -75,14 +71,10 @@ impl Shim {
             Ok(response) => {
                 Ok(T::parse_from_bytes(&response.payload).expect("the answer has the right type"))
             }
-            Err(ttrpc::Error::RpcStatus(status)) => Err(Refusal {
-                code: status.code.enum_value().ok(),
-                message: status.message,
-            }),
-            Err(error) => Err(Refusal {
-                code: None,
-                message: error.to_string(),
-            }),
+            Err(ttrpc::Error::RpcStatus(status)) => {
+                Err(Refusal { code: status.code.enum_value().ok(), message: status.message })
+            }
+            Err(error) => Err(Refusal { code: None, message: error.to_string() }),
         }
     }
 
@@ -101,8 +93,7 @@ impl Shim {
     pub fn create_with(&self, bundle: &Bundle, mut request: CreateTaskRequest) -> Answer<u32> {
         request.id.clone_from(&bundle.id);
         request.bundle = bundle.path.to_string_lossy().into_owned();
-        self.call::<CreateTaskResponse>("Create", &request)
-            .map(|response| response.pid)
+        self.call::<CreateTaskResponse>("Create", &request).map(|response| response.pid)
     }
 
     /// Start.
@@ -110,12 +101,8 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn start(&self, id: &str) -> Answer<u32> {
-        let request = StartRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        self.call::<StartResponse>("Start", &request)
-            .map(|response| response.pid)
+        let request = StartRequest { id: id.to_owned(), ..Default::default() };
+        self.call::<StartResponse>("Start", &request).map(|response| response.pid)
     }
 
     /// State.
@@ -123,13 +110,7 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn state(&self, id: &str) -> Answer<StateResponse> {
-        self.call(
-            "State",
-            &StateRequest {
-                id: id.to_owned(),
-                ..Default::default()
-            },
-        )
+        self.call("State", &StateRequest { id: id.to_owned(), ..Default::default() })
     }
 
     /// Connect.
@@ -137,13 +118,7 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn connect(&self, id: &str) -> Answer<ConnectResponse> {
-        self.call(
-            "Connect",
-            &ConnectRequest {
-                id: id.to_owned(),
-                ..Default::default()
-            },
-        )
+        self.call("Connect", &ConnectRequest { id: id.to_owned(), ..Default::default() })
     }
 
     /// Pids.
@@ -151,16 +126,9 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn pids(&self, id: &str) -> Answer<Vec<u32>> {
-        let request = PidsRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = PidsRequest { id: id.to_owned(), ..Default::default() };
         let response: PidsResponse = self.call("Pids", &request)?;
-        Ok(response
-            .processes
-            .into_iter()
-            .map(|process| process.pid)
-            .collect())
+        Ok(response.processes.into_iter().map(|process| process.pid).collect())
     }
 
     /// Kill.
@@ -169,11 +137,7 @@ impl Shim {
     /// What the shim answered.
     pub fn kill(&self, id: &str, signal: Signal) -> Answer<()> {
         let signal = (signal as i32).cast_unsigned();
-        let request = KillRequest {
-            id: id.to_owned(),
-            signal,
-            ..Default::default()
-        };
+        let request = KillRequest { id: id.to_owned(), signal, ..Default::default() };
         self.call::<Empty>("Kill", &request).map(|_| ())
     }
 
@@ -182,15 +146,9 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn wait(&self, id: &str) -> Answer<u32> {
-        let request = WaitRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = WaitRequest { id: id.to_owned(), ..Default::default() };
         let response: WaitResponse = self.call("Wait", &request)?;
-        assert!(
-            response.exited_at.seconds > 1_500_000_000,
-            "no time of exit: {response:?}"
-        );
+        assert!(response.exited_at.seconds > 1_500_000_000, "no time of exit: {response:?}");
         Ok(response.exit_status)
     }
 
@@ -199,13 +157,7 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn delete(&self, id: &str) -> Answer<DeleteResponse> {
-        self.call(
-            "Delete",
-            &DeleteRequest {
-                id: id.to_owned(),
-                ..Default::default()
-            },
-        )
+        self.call("Delete", &DeleteRequest { id: id.to_owned(), ..Default::default() })
     }
 
     /// Stats.
@@ -213,10 +165,7 @@ impl Shim {
     /// # Errors
     /// What the shim answered.
     pub fn stats(&self, id: &str) -> Answer<Any> {
-        let request = StatsRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = StatsRequest { id: id.to_owned(), ..Default::default() };
         self.call::<StatsResponse>("Stats", &request)
             .map(|response| response.stats.unwrap_or_default())
     }
@@ -226,19 +175,14 @@ impl Shim {
     /// # Errors
     /// What the shim answered, or that it left without an answer.
     pub fn shutdown(&self, id: &str) -> Answer<()> {
-        let request = ShutdownRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = ShutdownRequest { id: id.to_owned(), ..Default::default() };
         self.call::<Empty>("Shutdown", &request).map(|_| ())
     }
 
     /// Delete and Shutdown, and then containerd's run of `delete`; nothing may be left.
     #[track_caller]
     pub fn finish(self, mock: &Mock, bundle: &Bundle) -> DeleteResponse {
-        let deleted = self
-            .delete(&bundle.id)
-            .expect("a stopped task can be deleted");
+        let deleted = self.delete(&bundle.id).expect("a stopped task can be deleted");
         // The shim may be gone before its answer is.
         let _ = self.shutdown(&bundle.id);
         mock.delete(bundle);
@@ -252,11 +196,7 @@ impl Refusal {
     #[track_caller]
     pub fn names(&self, words: &[&str]) -> &Self {
         for word in words {
-            assert!(
-                self.message.contains(word),
-                "nothing about {word:?} in: {}",
-                self.message
-            );
+            assert!(self.message.contains(word), "nothing about {word:?} in: {}", self.message);
         }
         self
     }

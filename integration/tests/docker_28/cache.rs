@@ -24,12 +24,10 @@ done"#;
 
 /// Every compiled file with its inode.
 fn compiled(bed: &Bed) -> Vec<String> {
-    bed.sh(&format!(
-        "find {CACHE} -name '*.cwasm' -printf '%p %i\\n' | sort"
-    ))
-    .lines()
-    .map(str::to_owned)
-    .collect()
+    bed.sh(&format!("find {CACHE} -name '*.cwasm' -printf '%p %i\\n' | sort"))
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn of_entry(
@@ -43,9 +41,7 @@ fn of_entry(
         "sha256sum /share/guests/{} | cut -d' ' -f1",
         image.entry.trim_start_matches('/')
     ));
-    compiled(bed)
-        .into_iter()
-        .find(|line| line.contains(&digest))
+    compiled(bed).into_iter().find(|line| line.contains(&digest))
 }
 
 #[test]

@@ -8,9 +8,7 @@ use crate::docker;
 fn proc_exit_is_the_exit_code() {
     let (docker, _turn) = docker();
     for code in [0, 1, 7, 125] {
-        docker
-            .run(&[], &PROBE, &["exit", &code.to_string()])
-            .exits(code);
+        docker.run(&[], &PROBE, &["exit", &code.to_string()]).exits(code);
     }
 }
 
@@ -19,10 +17,7 @@ fn inspect_and_wait_tell_the_exit_code_of_a_detached_container() {
     let (docker, _turn) = docker();
     let container = docker.start(&[], &PROBE, &["exit", "42"]);
     assert_eq!(container.wait(), 42);
-    assert_eq!(
-        container.inspect("{{.State.ExitCode}} {{.State.Status}}"),
-        "42 exited"
-    );
+    assert_eq!(container.inspect("{{.State.ExitCode}} {{.State.Status}}"), "42 exited");
 }
 
 #[test]

@@ -9,18 +9,8 @@ fn runs_files_and_exit(image: &Image, hello: &str) {
     let file = integration::names::unique("/share/guest");
     docker.0.sh(&format!("echo from a file >{file}"));
     let mount = format!("{file}:/data/file:ro");
-    let done = docker
-        .run(
-            &["-v", &mount],
-            image,
-            &["--cat", "/data/file", "--exit", "5"],
-        )
-        .exits(5);
-    assert_eq!(
-        done.lines().first().map(String::as_str),
-        Some(hello),
-        "{done}"
-    );
+    let done = docker.run(&["-v", &mount], image, &["--cat", "/data/file", "--exit", "5"]).exits(5);
+    assert_eq!(done.lines().first().map(String::as_str), Some(hello), "{done}");
     assert!(done.text().contains("from a file"), "{done}");
     assert!(
         done.lines().iter().any(|line| line == image.entry),
@@ -42,13 +32,8 @@ fn go_for_wasip1() {
 fn rust_for_wasip1_and_wasip2() {
     let (docker, _turn) = docker();
     for image in [&PROBE, &PROBE_P2] {
-        let done = docker
-            .run(
-                &["--tmpfs", "/scratch"],
-                image,
-                &["write", "/scratch/file", "text"],
-            )
-            .ok();
+        let done =
+            docker.run(&["--tmpfs", "/scratch"], image, &["write", "/scratch/file", "text"]).ok();
         assert_eq!(done.text(), "");
         let done = docker.run(&[], image, &["stat", image.entry]).ok();
         assert!(done.text().starts_with("file "), "{done}");

@@ -18,12 +18,8 @@ fn memory_over_the_limit_ends_the_container_with_137() {
     for image in [&PROBE, &PROBE_P2] {
         let neighbour = docker.start(&["--memory", "64m"], image, &["hold", "1"]);
         neighbour.says("allocated 1");
-        docker
-            .run(&["--memory", "64m"], image, &["alloc", "256"])
-            .exits(137);
-        docker
-            .run(&["--memory", "64m"], image, &["alloc", "16"])
-            .ok();
+        docker.run(&["--memory", "64m"], image, &["alloc", "256"]).exits(137);
+        docker.run(&["--memory", "64m"], image, &["alloc", "16"]).ok();
         assert!(neighbour.runs());
     }
 }
@@ -32,25 +28,16 @@ fn memory_over_the_limit_ends_the_container_with_137() {
 fn the_memory_limit_is_the_cgroups() {
     let (docker, _turn) = docker();
     let container = docker.start(&["--memory", "64m"], &PROBE, &["sleep", "1000"]);
-    assert_eq!(
-        knob(&container, "memory", "memory.limit_in_bytes"),
-        (64 << 20).to_string()
-    );
+    assert_eq!(knob(&container, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
 }
 
 #[test]
 fn the_cpu_limit_is_the_cgroups() {
     let (docker, _turn) = docker();
-    let container = docker.start(
-        &["--cpus", "0.5", "--cpu-shares", "512"],
-        &PROBE,
-        &["sleep", "1000"],
-    );
-    let [quota, period] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| {
-        knob(&container, "cpu", file)
-            .parse::<f64>()
-            .expect("a number")
-    });
+    let container =
+        docker.start(&["--cpus", "0.5", "--cpu-shares", "512"], &PROBE, &["sleep", "1000"]);
+    let [quota, period] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        .map(|file| knob(&container, "cpu", file).parse::<f64>().expect("a number"));
     assert!((quota / period - 0.5).abs() < 0.001, "{quota} of {period}");
     assert_eq!(knob(&container, "cpu", "cpu.shares"), "512");
 }
@@ -62,13 +49,8 @@ fn a_guest_in_a_tight_loop_is_held_to_its_share_of_a_processor() {
     container.says("spinning");
     integration::wait::until("throttled periods", || {
         let stat = knob(&container, "cpu", "cpu.stat");
-        let line = stat
-            .lines()
-            .find(|line| line.starts_with("nr_throttled"))
-            .unwrap_or_default();
-        line.split_whitespace()
-            .nth(1)
-            .is_some_and(|count| count != "0")
+        let line = stat.lines().find(|line| line.starts_with("nr_throttled")).unwrap_or_default();
+        line.split_whitespace().nth(1).is_some_and(|count| count != "0")
     });
 }
 
@@ -83,23 +65,15 @@ fn the_limit_of_processes_is_the_cgroups() {
 #[test]
 fn stats_show_the_limit_and_what_is_used() {
     let (docker, _turn) = docker();
-    let container = docker.start(
-        &["--memory", "64m", "--pids-limit", "32"],
-        &PROBE,
-        &["hold", "8"],
-    );
+    let container =
+        docker.start(&["--memory", "64m", "--pids-limit", "32"], &PROBE, &["hold", "8"]);
     container.says("allocated 8");
     let format = "{{.MemUsage}} {{.PIDs}} {{.CPUPerc}}";
-    let stats = container
-        .cli(&["stats", "--no-stream", "--format", format])
-        .ok()
-        .text();
+    let stats = container.cli(&["stats", "--no-stream", "--format", format]).ok().text();
     let words: Vec<&str> = stats.split_whitespace().collect();
     assert_eq!(words.get(2), Some(&"64MiB"), "{stats}");
-    let used: f64 = words[0]
-        .trim_end_matches("MiB")
-        .parse()
-        .unwrap_or_else(|_| panic!("no MiB in {stats}"));
+    let used: f64 =
+        words[0].trim_end_matches("MiB").parse().unwrap_or_else(|_| panic!("no MiB in {stats}"));
     assert!((8.0..64.0).contains(&used), "{stats}");
     let pids: u32 = words[3].parse().expect("docker prints a number");
     assert!((1..=32).contains(&pids), "{stats}");
@@ -111,13 +85,6 @@ fn rlimits_and_the_oom_score_are_honoured() {
     let flags = ["--ulimit", "nofile=88:99", "--oom-score-adj", "321"];
     let container = docker.start(&flags, &PROBE, &["sleep", "1000"]);
     let limits = container.look("grep '^Max open files' /proc/$pid/limits");
-    assert_eq!(
-        limits
-            .split_whitespace()
-            .skip(3)
-            .take(2)
-            .collect::<Vec<_>>(),
-        ["88", "99"]
-    );
+    assert_eq!(limits.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["88", "99"]);
     assert_eq!(container.look("cat /proc/$pid/oom_score_adj"), "321");
 }

@@ -8,13 +8,8 @@ use crate::docker;
 
 fn http(docker: &Docker, address: &str) -> String {
     wait::some(&format!("an answer from {address}"), || {
-        let done = docker.0.exec(&[
-            "curl",
-            "-sS",
-            "--max-time",
-            "5",
-            &format!("http://{address}/"),
-        ]);
+        let done =
+            docker.0.exec(&["curl", "-sS", "--max-time", "5", &format!("http://{address}/")]);
         (done.code == 0).then(|| done.text())
     })
 }
@@ -31,23 +26,15 @@ fn a_published_port_reaches_the_guest() {
     let container = docker.start(&["-p", "18080:8080"], &PROBE_P2, &["serve-http", "8080"]);
     container.says("listening on 8080");
     assert_eq!(http(&docker, "127.0.0.1:18080"), "hello from wasm");
-    assert_eq!(
-        http(&docker, &format!("{}:8080", container.address())),
-        "hello from wasm"
-    );
+    assert_eq!(http(&docker, &format!("{}:8080", container.address())), "hello from wasm");
 }
 
 #[test]
 fn guests_on_the_bridge_reach_each_other() {
     let (docker, _turn) = docker();
     let listener = server(&docker, &[], "7001");
-    let done = docker
-        .run(
-            &[],
-            &PROBE_P2,
-            &["connect", &listener.address(), "7001", "neighbour"],
-        )
-        .ok();
+    let done =
+        docker.run(&[], &PROBE_P2, &["connect", &listener.address(), "7001", "neighbour"]).ok();
     assert_eq!(done.text(), "hello neighbour");
 }
 
@@ -64,19 +51,12 @@ fn without_a_network_there_is_only_the_loopback() {
     let (docker, _turn) = docker();
     let outside = server(&docker, &[], "7003");
     docker
-        .run(
-            &["--network", "none"],
-            &PROBE_P2,
-            &["connect", &outside.address(), "7003", "anybody"],
-        )
+        .run(&["--network", "none"], &PROBE_P2, &["connect", &outside.address(), "7003", "anybody"])
         .exits(1);
     let container = docker.start(&["--network", "none"], &PROBE_P2, &["listen", "7004"]);
     container.says("listening on 7004");
     assert_eq!(container.look("nsenter -t $pid -n ip -o link | wc -l"), "1");
-    assert_eq!(
-        container.look("nsenter -t $pid -n ip -o link show up | grep -c LOOPBACK"),
-        "1"
-    );
+    assert_eq!(container.look("nsenter -t $pid -n ip -o link show up | grep -c LOOPBACK"), "1");
 }
 
 #[test]
@@ -85,11 +65,7 @@ fn the_network_of_another_container_can_be_joined() {
     let listener = server(&docker, &[], "7005");
     let network = format!("container:{}", listener.name);
     let done = docker
-        .run(
-            &["--network", &network],
-            &PROBE_P2,
-            &["connect", "127.0.0.1", "7005", "housemate"],
-        )
+        .run(&["--network", &network], &PROBE_P2, &["connect", "127.0.0.1", "7005", "housemate"])
         .ok();
     assert_eq!(done.text(), "hello housemate");
 }
@@ -124,18 +100,9 @@ fn a_wasm_and_a_linux_container_on_one_network_talk_by_name_both_ways() {
             (done.code == 0).then(|| done.text())
         });
         assert_eq!(answer, "good day wasm");
-        let resolved = docker
-            .run(
-                &["--network", &network],
-                &PROBE_P2,
-                &["resolve", &linux.name],
-            )
-            .ok();
-        assert_eq!(
-            resolved.lines().first(),
-            Some(&linux.address()),
-            "{resolved}"
-        );
+        let resolved =
+            docker.run(&["--network", &network], &PROBE_P2, &["resolve", &linux.name]).ok();
+        assert_eq!(resolved.lines().first(), Some(&linux.address()), "{resolved}");
     }
     docker.remove_network(&network);
 }
@@ -144,16 +111,10 @@ fn a_wasm_and_a_linux_container_on_one_network_talk_by_name_both_ways() {
 fn the_hosts_file_and_the_resolver_are_dockers() {
     let (docker, _turn) = docker();
     let done = docker
-        .run(
-            &["--add-host", "named.example:10.1.2.3"],
-            &PROBE_P2,
-            &["resolve", "named.example"],
-        )
+        .run(&["--add-host", "named.example:10.1.2.3"], &PROBE_P2, &["resolve", "named.example"])
         .ok();
     assert_eq!(done.lines(), ["10.1.2.3"]);
-    let done = docker
-        .run(&["--dns", "10.9.8.7"], &PROBE, &["cat", "/etc/resolv.conf"])
-        .ok();
+    let done = docker.run(&["--dns", "10.9.8.7"], &PROBE, &["cat", "/etc/resolv.conf"]).ok();
     assert!(done.text().contains("10.9.8.7"), "{done}");
 }
 

@@ -15,9 +15,8 @@ fn configure(name: &str, file: &str) {
         "jq '{change}' /etc/docker/daemon.json >/tmp/daemon.json; cat /tmp/daemon.json >/etc/docker/daemon.json; pkill -HUP -x dockerd"
     ));
     wait::until("docker to know the runtime", || {
-        host().test(&format!(
-            "docker info --format '{{{{json .Runtimes}}}}' | jq -e '.[\"{name}\"]'"
-        ))
+        host()
+            .test(&format!("docker info --format '{{{{json .Runtimes}}}}' | jq -e '.[\"{name}\"]'"))
     });
 }
 

@@ -25,11 +25,7 @@ fn fifty_containers_in_parallel_all_run_and_leave_nothing_behind() {
     let started = host.sh(&script);
     assert_eq!(started.lines().count(), MANY, "{started}");
     wait::until("all of them to say that they sleep", || {
-        host.sh(&format!(
-            "for i in $(seq {MANY}); do docker logs many-$i; done"
-        ))
-        .lines()
-        .count()
+        host.sh(&format!("for i in $(seq {MANY}); do docker logs many-$i; done")).lines().count()
             == MANY
     });
     let running = docker.cli(&["ps", "-q", "--filter", "name=many-"]).ok();
@@ -65,18 +61,10 @@ fn containers_of_every_fate_leave_nothing_behind() {
     docker.run(&[], &PROBE, &[]).ok();
     let before = Inventory::of(host);
     docker.run(&[], &PROBE, &["trap"]).exits(134);
-    docker
-        .run(&["--memory", "64m"], &PROBE, &["alloc", "256"])
-        .exits(137);
-    docker
-        .run(&["--entrypoint", "/bad/import.wasm"], &PROBE, &[])
-        .fails();
-    docker
-        .run(&["--entrypoint", "/nowhere.wasm"], &PROBE, &[])
-        .fails();
-    docker
-        .start(&["-p", "18099:80"], &PROBE, &["spin"])
-        .remove();
+    docker.run(&["--memory", "64m"], &PROBE, &["alloc", "256"]).exits(137);
+    docker.run(&["--entrypoint", "/bad/import.wasm"], &PROBE, &[]).fails();
+    docker.run(&["--entrypoint", "/nowhere.wasm"], &PROBE, &[]).fails();
+    docker.start(&["-p", "18099:80"], &PROBE, &["spin"]).remove();
     docker.create(&[], &PROBE, &["spin"]).remove();
     before.unchanged(host);
 }

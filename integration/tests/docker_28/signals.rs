@@ -77,11 +77,7 @@ fn hup_usr1_usr2_and_winch_do_nothing() {
             container.cli(&["kill", "-s", signal]).ok();
         }
         container.cli(&["kill", "-s", "TERM"]).ok();
-        assert_eq!(
-            container.wait(),
-            143,
-            "ended by another signal than the last"
-        );
+        assert_eq!(container.wait(), 143, "ended by another signal than the last");
         assert!(pid > 1);
     }
 }

@@ -9,24 +9,12 @@ use crate::docker;
 fn piped_input_arrives_and_ends() {
     let (docker, _turn) = docker();
     for image in [&PROBE, &PROBE_P2] {
+        assert_eq!(docker.run_with(&["-i"], image, &["count"], b"hello\n").ok().text(), "6");
         assert_eq!(
-            docker
-                .run_with(&["-i"], image, &["count"], b"hello\n")
-                .ok()
-                .text(),
-            "6"
-        );
-        assert_eq!(
-            docker
-                .run_with(&["-i"], image, &["echo-stdin"], b"one\ntwo\n")
-                .ok()
-                .lines(),
+            docker.run_with(&["-i"], image, &["echo-stdin"], b"one\ntwo\n").ok().lines(),
             ["one", "two"]
         );
-        assert_eq!(
-            docker.run_with(&["-i"], image, &["count"], b"").ok().text(),
-            "0"
-        );
+        assert_eq!(docker.run_with(&["-i"], image, &["count"], b"").ok().text(), "0");
     }
 }
 
@@ -34,15 +22,8 @@ fn piped_input_arrives_and_ends() {
 fn much_input_arrives_whole() {
     let (docker, _turn) = docker();
     let input: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let done = docker
-        .run_with(&["-i"], &PROBE, &["echo-stdin"], &input)
-        .ok();
-    assert!(
-        done.stdout == input,
-        "{} bytes came back of {}",
-        done.stdout.len(),
-        input.len()
-    );
+    let done = docker.run_with(&["-i"], &PROBE, &["echo-stdin"], &input).ok();
+    assert!(done.stdout == input, "{} bytes came back of {}", done.stdout.len(), input.len());
 }
 
 #[test]
@@ -61,13 +42,7 @@ fn input_is_answered_line_by_line() {
 #[test]
 fn without_i_the_guest_reads_the_end_at_once() {
     let (docker, _turn) = docker();
-    assert_eq!(
-        docker
-            .run_with(&[], &PROBE, &["count"], b"unread")
-            .ok()
-            .text(),
-        "0"
-    );
+    assert_eq!(docker.run_with(&[], &PROBE, &["count"], b"unread").ok().text(), "0");
 }
 
 #[test]
@@ -75,17 +50,11 @@ fn output_and_error_are_told_apart() {
     let (docker, _turn) = docker();
     for image in [&PROBE, &PROBE_P2] {
         let done = docker.run(&[], image, &["both"]).ok();
-        assert_eq!(
-            (done.text().as_str(), done.stderr.as_str()),
-            ("to stdout", "to stderr\n")
-        );
+        assert_eq!((done.text().as_str(), done.stderr.as_str()), ("to stdout", "to stderr\n"));
         let container = docker.start(&[], image, &["both"]);
         assert_eq!(container.wait(), 0);
         let logs = container.logs();
-        assert_eq!(
-            (logs.text().as_str(), logs.stderr.as_str()),
-            ("to stdout", "to stderr\n")
-        );
+        assert_eq!((logs.text().as_str(), logs.stderr.as_str()), ("to stdout", "to stderr\n"));
     }
 }
 
@@ -93,14 +62,7 @@ fn output_and_error_are_told_apart() {
 fn much_output_arrives_whole() {
     let (docker, _turn) = docker();
     for image in [&PROBE, &PROBE_P2] {
-        assert_eq!(
-            docker
-                .run(&[], image, &["flood", "8000000"])
-                .ok()
-                .stdout
-                .len(),
-            8_000_000
-        );
+        assert_eq!(docker.run(&[], image, &["flood", "8000000"]).ok().stdout.len(), 8_000_000);
     }
 }
 
@@ -126,12 +88,7 @@ fn logs_follow_a_container_to_its_end() {
 fn attach_sees_what_comes_and_the_exit_code() {
     let (docker, _turn) = docker();
     let container = docker.create(&["-i"], &PROBE, &["echo-stdin"]);
-    let done = docker
-        .0
-        .exec_with(
-            &["docker", "start", "-a", "-i", &container.name],
-            b"over here\n",
-        )
-        .ok();
+    let done =
+        docker.0.exec_with(&["docker", "start", "-a", "-i", &container.name], b"over here\n").ok();
     assert_eq!(done.text(), "over here");
 }

@@ -24,11 +24,7 @@ fn a_container_that_was_created_and_never_started_can_be_removed() {
     let container = docker.create(&[], &PROBE, &["sleep", "1000"]);
     container.cli(&["rm"]).ok();
     assert!(
-        !docker
-            .cli(&["ps", "-a", "--format", "{{.Names}}"])
-            .ok()
-            .lines()
-            .contains(&container.name)
+        !docker.cli(&["ps", "-a", "--format", "{{.Names}}"]).ok().lines().contains(&container.name)
     );
 }
 
@@ -91,10 +87,7 @@ fn events_come_in_order() {
             "{{.Action}}",
         ]);
         let actions = events.ok().lines();
-        actions
-            .iter()
-            .any(|action| action == "die")
-            .then_some(actions)
+        actions.iter().any(|action| action == "die").then_some(actions)
     });
     let actions: Vec<&str> = actions
         .iter()
@@ -109,14 +102,9 @@ fn verbs_of_later_say_so() {
     let (docker, _turn) = docker();
     let container = docker.start(&[], &PROBE, &["sleep", "1000"]);
     container.says("sleeping");
-    let done = docker
-        .cli(&["exec", &container.name, "/probe-p1.wasm"])
-        .fails();
+    let done = docker.cli(&["exec", &container.name, "/probe-p1.wasm"]).fails();
     // docker tells this one on its standard output.
     assert!(done.text().contains("not implemented yet: exec"), "{done}");
-    container
-        .cli(&["pause"])
-        .fails()
-        .complains_of(&["not implemented yet: pause"]);
+    container.cli(&["pause"]).fails().complains_of(&["not implemented yet: pause"]);
     assert!(container.runs());
 }

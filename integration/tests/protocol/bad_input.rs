@@ -55,24 +55,20 @@ fn an_empty_config_is_named() {
 
 #[test]
 fn a_config_without_a_process_is_refused() {
-    refused_config(Some(
-        r#"{"ociVersion": "1.1.0", "root": {"path": "rootfs"}}"#,
-    ))
-    .names(&["process"]);
+    refused_config(Some(r#"{"ociVersion": "1.1.0", "root": {"path": "rootfs"}}"#))
+        .names(&["process"]);
 }
 
 #[test]
 fn an_entrypoint_that_is_not_there_is_named() {
     let mock = Mock::new();
-    mock.refused(&mock.bundle(&["/nowhere.wasm"]))
-        .names(&["/nowhere.wasm"]);
+    mock.refused(&mock.bundle(&["/nowhere.wasm"])).names(&["/nowhere.wasm"]);
 }
 
 #[test]
 fn an_entrypoint_that_is_not_in_the_path_is_named_with_where_it_was_looked_for() {
     let mock = Mock::new();
-    mock.refused(&mock.bundle(&["nowhere.wasm"]))
-        .names(&["nowhere.wasm", "PATH"]);
+    mock.refused(&mock.bundle(&["nowhere.wasm"])).names(&["nowhere.wasm", "PATH"]);
 }
 
 #[test]
@@ -84,15 +80,13 @@ fn no_entrypoint_at_all_is_refused() {
 #[test]
 fn an_entrypoint_that_is_a_folder_is_named() {
     let mock = Mock::new();
-    mock.refused(&mock.bundle(&["/folder"]).with("folder/file", ""))
-        .names(&["/folder"]);
+    mock.refused(&mock.bundle(&["/folder"]).with("folder/file", "")).names(&["/folder"]);
 }
 
 #[test]
 fn a_file_that_is_not_wasm_is_named() {
     let mock = Mock::new();
-    mock.refused(&with_app(&mock, b"#!/bin/sh\necho hello\n"))
-        .names(&["/app.wasm", "not"]);
+    mock.refused(&with_app(&mock, b"#!/bin/sh\necho hello\n")).names(&["/app.wasm", "not"]);
 }
 
 #[test]
@@ -105,16 +99,14 @@ fn an_empty_file_is_named() {
 fn a_linux_program_is_named_for_what_it_is() {
     let mock = Mock::new();
     let elf = fs::read("/bin/true").expect("the machine has it");
-    mock.refused(&with_app(&mock, &elf))
-        .names(&["/app.wasm", "ELF"]);
+    mock.refused(&with_app(&mock, &elf)).names(&["/app.wasm", "ELF"]);
 }
 
 #[test]
 fn a_truncated_module_is_named() {
     let mock = Mock::new();
     let module = hello();
-    mock.refused(&with_app(&mock, &module[..module.len() - 9]))
-        .names(&["/app.wasm"]);
+    mock.refused(&with_app(&mock, &module[..module.len() - 9])).names(&["/app.wasm"]);
 }
 
 #[test]
@@ -122,36 +114,32 @@ fn an_invalid_module_is_named_with_the_mistake_in_it() {
     let mock = Mock::new();
     let module = wat::parse_str(r#"(module (func (export "_start") (i32.const 1)))"#)
         .expect("well-formed wat");
-    mock.refused(&with_app(&mock, &module))
-        .names(&["/app.wasm"]);
+    mock.refused(&with_app(&mock, &module)).names(&["/app.wasm"]);
 }
 
 #[test]
 fn wat_with_a_mistake_is_named_with_the_place() {
     let mock = Mock::new();
-    mock.refused(&mock.bundle(&["/app.wat"]).with(
-        "app.wat",
-        "(module\n  (func (export \"_start\") (i32.cost 1)))",
-    ))
+    mock.refused(
+        &mock
+            .bundle(&["/app.wat"])
+            .with("app.wat", "(module\n  (func (export \"_start\") (i32.cost 1)))"),
+    )
     .names(&["/app.wat", "i32.cost"]);
 }
 
 #[test]
 fn a_module_without_a_start_function_is_refused_with_the_exports_it_has() {
     let mock = Mock::new();
-    let bundle = mock
-        .bundle(&["/app.wasm"])
-        .with_wat("app.wasm", r#"(module (func (export "helper")))"#);
-    mock.refused(&bundle)
-        .names(&["/app.wasm", "_start", "helper"]);
+    let bundle =
+        mock.bundle(&["/app.wasm"]).with_wat("app.wasm", r#"(module (func (export "helper")))"#);
+    mock.refused(&bundle).names(&["/app.wasm", "_start", "helper"]);
 }
 
 #[test]
 fn an_export_that_is_not_there_is_named() {
     let mock = Mock::new();
-    let bundle = mock
-        .bundle(&["/app.wasm#nothing"])
-        .with_wat("app.wasm", HELLO);
+    let bundle = mock.bundle(&["/app.wasm#nothing"]).with_wat("app.wasm", HELLO);
     mock.refused(&bundle).names(&["nothing", "greet"]);
 }
 
@@ -164,8 +152,7 @@ fn a_component_of_an_unknown_world_is_refused_with_what_it_exports() {
       (func $f (canon lift (core func $i "f")))
       (export "paint-the-fence" (func $f)))"#;
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", wat);
-    mock.refused(&bundle)
-        .names(&["/app.wasm", "paint-the-fence"]);
+    mock.refused(&bundle).names(&["/app.wasm", "paint-the-fence"]);
 }
 
 #[test]
@@ -189,19 +176,14 @@ fn an_import_of_another_type_is_named() {
 fn a_mount_whose_source_is_missing_is_named() {
     let mock = Mock::new();
     let mount = json!({ "destination": "/data", "source": "/run/nowhere", "type": "bind", "options": ["rbind"] });
-    let bundle = mock
-        .bundle(&["/app.wasm"])
-        .with_wat("app.wasm", HELLO)
-        .push("/mounts", mount);
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", HELLO).push("/mounts", mount);
     mock.refused(&bundle).names(&["/run/nowhere", "/data"]);
 }
 
 #[test]
 fn a_missing_rootfs_is_named() {
     let mock = Mock::new();
-    let bundle = mock
-        .bundle(&["/app.wasm"])
-        .set("/root/path", json!("nowhere"));
+    let bundle = mock.bundle(&["/app.wasm"]).set("/root/path", json!("nowhere"));
     mock.refused(&bundle).names(&["nowhere"]);
 }
 
@@ -212,10 +194,7 @@ fn a_namespace_that_is_not_there_is_named() {
         .bundle(&["/app.wasm"])
         .with_wat("app.wasm", HELLO)
         .without_namespace("network")
-        .push(
-            "/linux/namespaces",
-            json!({ "type": "network", "path": "/run/nowhere/net" }),
-        );
+        .push("/linux/namespaces", json!({ "type": "network", "path": "/run/nowhere/net" }));
     mock.refused(&bundle).names(&["/run/nowhere/net"]);
 }
 
@@ -235,8 +214,7 @@ fn a_cache_that_is_not_a_folder_is_named() {
     fs::create_dir_all("/var/lib/containerd-shim-wasmtime").expect("/var/lib is the test's own");
     fs::write("/var/lib/containerd-shim-wasmtime/code", "in the way").expect("a new file");
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", HELLO);
-    mock.refused(&bundle)
-        .names(&["/var/lib/containerd-shim-wasmtime/code"]);
+    mock.refused(&bundle).names(&["/var/lib/containerd-shim-wasmtime/code"]);
 }
 
 #[test]
@@ -244,39 +222,24 @@ fn a_full_disk_is_named() {
     let mock = Mock::new();
     let cache = "/var/lib/containerd-shim-wasmtime/code";
     fs::create_dir_all(cache).expect("/var/lib is the test's own");
-    mount(
-        Some("tmpfs"),
-        cache,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("size=8k,mode=700"),
-    )
-    .expect("a tiny tmpfs");
+    mount(Some("tmpfs"), cache, Some("tmpfs"), MsFlags::empty(), Some("size=8k,mode=700"))
+        .expect("a tiny tmpfs");
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", HELLO);
     bundle.write();
-    let shim = mock
-        .start(&bundle, &Dialect::Silent)
-        .expect("the shim starts");
-    let refusal = shim
-        .create(&bundle)
-        .expect_err("there is no room for the code");
+    let shim = mock.start(&bundle, &Dialect::Silent).expect("the shim starts");
+    let refusal = shim.create(&bundle).expect_err("there is no room for the code");
     refusal.names(&[cache, "No space left on device"]);
     let _ = shim.shutdown(&bundle.id);
     mock.delete(&bundle);
     assert!(integration::mock::cgroups(&bundle.id).is_empty());
     let unfinished = fs::read_dir(cache).expect("the tmpfs is there").flatten();
     for entry in unfinished.filter(|entry| entry.path().is_dir()) {
-        let files = fs::read_dir(entry.path())
-            .expect("a folder of the cache")
-            .flatten();
+        let files = fs::read_dir(entry.path()).expect("a folder of the cache").flatten();
         let names: Vec<_> = files
             .map(|file| file.file_name())
             .filter(|name| !name.to_string_lossy().ends_with(".lock"))
             .collect();
-        assert!(
-            names.is_empty(),
-            "an unfinished file was left in the cache: {names:?}"
-        );
+        assert!(names.is_empty(), "an unfinished file was left in the cache: {names:?}");
     }
 }
 
@@ -284,14 +247,9 @@ fn a_full_disk_is_named() {
 fn a_fifo_that_is_not_there_is_named() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
-    let request = CreateTaskRequest {
-        stdout: "/run/containerd/fifo/nowhere".into(),
-        ..Default::default()
-    };
-    let refusal = mock
-        .create_with(&bundle, request)
-        .err()
-        .expect("there is no such fifo");
+    let request =
+        CreateTaskRequest { stdout: "/run/containerd/fifo/nowhere".into(), ..Default::default() };
+    let refusal = mock.create_with(&bundle, request).err().expect("there is no such fifo");
     refusal.names(&["/run/containerd/fifo/nowhere"]);
     mock.nothing_left(&bundle);
 }

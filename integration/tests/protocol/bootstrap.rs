@@ -52,9 +52,7 @@ fn the_task_service_answers_under_both_of_its_names() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
     bundle.write();
-    let mut shim = mock
-        .start(&bundle, &Dialect::Silent)
-        .expect("the shim starts");
+    let mut shim = mock.start(&bundle, &Dialect::Silent).expect("the shim starts");
     shim.version = 3;
     whole_life(&mock, &bundle, shim);
 }
@@ -64,16 +62,10 @@ fn an_unknown_option_is_refused_by_name() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", HELLO);
     let request = CreateTaskRequest {
-        options: Some(options::body(
-            "SystemdCgroup = false\nSystemdCgruop = true\n",
-        ))
-        .into(),
+        options: Some(options::body("SystemdCgroup = false\nSystemdCgruop = true\n")).into(),
         ..Default::default()
     };
-    let refusal = mock
-        .create_with(&bundle, request)
-        .err()
-        .expect("an unknown option is refused");
+    let refusal = mock.create_with(&bundle, request).err().expect("an unknown option is refused");
     refusal.names(&["SystemdCgruop"]);
     mock.nothing_left(&bundle);
 }
@@ -87,10 +79,7 @@ fn options_are_read_from_a_file_too() {
         options: Some(options::path("/run/wasmtime.toml")).into(),
         ..Default::default()
     };
-    let refusal = mock
-        .create_with(&bundle, request)
-        .err()
-        .expect("an unknown option is refused");
+    let refusal = mock.create_with(&bundle, request).err().expect("an unknown option is refused");
     refusal.names(&["Colour", "/run/wasmtime.toml"]);
     mock.nothing_left(&bundle);
 }
@@ -103,10 +92,7 @@ fn a_missing_options_file_is_refused_by_name() {
         options: Some(options::path("/run/nowhere.toml")).into(),
         ..Default::default()
     };
-    let refusal = mock
-        .create_with(&bundle, request)
-        .err()
-        .expect("a missing file is refused");
+    let refusal = mock.create_with(&bundle, request).err().expect("a missing file is refused");
     refusal.names(&["/run/nowhere.toml"]);
     mock.nothing_left(&bundle);
 }
@@ -114,13 +100,8 @@ fn a_missing_options_file_is_refused_by_name() {
 #[test]
 fn the_systemd_form_of_a_cgroups_path_makes_a_scope_in_its_slice() {
     let mock = Mock::new();
-    let bundle = mock
-        .bundle(&["/app.wasm"])
-        .with_wat("app.wasm", crate::SPIN);
-    let bundle = Bundle {
-        spec: bundle.spec.clone(),
-        ..bundle
-    };
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", crate::SPIN);
+    let bundle = Bundle { spec: bundle.spec.clone(), ..bundle };
     let path = format!("system.slice:docker:{}", bundle.id);
     let bundle = bundle.set("/linux/cgroupsPath", json!(path));
     let shim = mock.create(&bundle).expect("the task can be created");
@@ -128,8 +109,7 @@ fn the_systemd_form_of_a_cgroups_path_makes_a_scope_in_its_slice() {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("a live process");
     let scope = format!("system.slice/docker-{}.scope", bundle.id);
     assert!(groups.contains(&scope), "no {scope} in\n{groups}");
-    shim.kill(&bundle.id, nix::sys::signal::Signal::SIGKILL)
-        .expect("a created task can be killed");
+    shim.kill(&bundle.id, nix::sys::signal::Signal::SIGKILL).expect("a created task can be killed");
     shim.wait(&bundle.id).expect("a killed task ends");
     shim.finish(&mock, &bundle);
 }

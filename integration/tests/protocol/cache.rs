@@ -13,11 +13,7 @@ const CACHE: &str = "/var/lib/containerd-shim-wasmtime/code";
 
 /// The compiled files of the test's own cache.
 fn compiled() -> Vec<PathBuf> {
-    let folders = fs::read_dir(CACHE)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
+    let folders = fs::read_dir(CACHE).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = folders
         .filter(|path| path.is_dir())
         .flat_map(|path| fs::read_dir(path).into_iter().flatten().flatten());
@@ -29,9 +25,7 @@ fn compiled() -> Vec<PathBuf> {
 
 fn run(mock: &Mock) -> Bundle {
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     shim.start(&bundle.id).expect("the task can be started");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 7);
     shim.finish(mock, &bundle);
@@ -52,10 +46,7 @@ fn the_second_start_of_a_module_compiles_nothing() {
     let inode = fs::metadata(&file).expect("a file of the cache").ino();
     run(&mock);
     assert_eq!(compiled(), std::slice::from_ref(&file));
-    assert_eq!(
-        fs::metadata(&file).expect("a file of the cache").ino(),
-        inode
-    );
+    assert_eq!(fs::metadata(&file).expect("a file of the cache").ino(), inode);
 }
 
 #[test]
@@ -63,25 +54,13 @@ fn compiled_code_is_named_by_content_and_belongs_to_root_alone() {
     let mock = Mock::new();
     run(&mock);
     let [file] = compiled().try_into().expect("one module makes one file");
-    let name = file
-        .file_stem()
-        .expect("a file name")
-        .to_string_lossy()
-        .into_owned();
-    assert!(
-        name.len() == 64 && name.chars().all(|digit| digit.is_ascii_hexdigit()),
-        "{name}"
-    );
+    let name = file.file_stem().expect("a file name").to_string_lossy().into_owned();
+    assert!(name.len() == 64 && name.chars().all(|digit| digit.is_ascii_hexdigit()), "{name}");
     let mut path = file.as_path();
     while path != Path::new("/var/lib") {
         let data = fs::metadata(path).expect("a path of the cache");
         assert_eq!(data.uid(), 0, "{}", path.display());
-        assert_eq!(
-            data.permissions().mode() & 0o022,
-            0,
-            "others can write {}",
-            path.display()
-        );
+        assert_eq!(data.permissions().mode() & 0o022, 0, "others can write {}", path.display());
         path = path.parent().expect("/var/lib is above");
     }
     assert_eq!(

@@ -22,10 +22,8 @@ fn share_a_shim(key: &str) {
     let mock = Mock::new();
     let group = format!("{}-group", mock.namespace);
     let [first, second] = [(); 2].map(|()| member(&mock, key, &group, SPIN));
-    let shims = [&first, &second].map(|bundle| {
-        mock.start(bundle, &Dialect::Silent)
-            .expect("the shim starts")
-    });
+    let shims = [&first, &second]
+        .map(|bundle| mock.start(bundle, &Dialect::Silent).expect("the shim starts"));
     assert_eq!(shims[0].address, shims[1].address);
     let [shim, other] = shims;
     for bundle in [&first, &second] {
@@ -33,27 +31,18 @@ fn share_a_shim(key: &str) {
         shim.start(&bundle.id).expect("the task can be started");
     }
     let pid = |shim: &Shim, bundle: &Bundle| {
-        shim.connect(&bundle.id)
-            .expect("the task is there")
-            .shim_pid
+        shim.connect(&bundle.id).expect("the task is there").shim_pid
     };
     assert_eq!(pid(&shim, &first), pid(&other, &second));
-    shim.kill(&first.id, Signal::SIGKILL)
-        .expect("a running task can be killed");
+    shim.kill(&first.id, Signal::SIGKILL).expect("a running task can be killed");
     shim.wait(&first.id).expect("it ends");
-    shim.delete(&first.id)
-        .expect("a stopped task can be deleted");
+    shim.delete(&first.id).expect("a stopped task can be deleted");
     // Shutdown with another task in the shim is a no-op.
     let _ = shim.shutdown(&first.id);
     mock.delete(&first);
-    assert_eq!(
-        other.pids(&second.id).expect("the second still runs").len(),
-        1
-    );
+    assert_eq!(other.pids(&second.id).expect("the second still runs").len(), 1);
     drop(shim);
-    other
-        .kill(&second.id, Signal::SIGKILL)
-        .expect("a running task can be killed");
+    other.kill(&second.id, Signal::SIGKILL).expect("a running task can be killed");
     other.wait(&second.id).expect("it ends");
     other.finish(&mock, &second);
     mock.nothing_left(&first);
@@ -75,35 +64,22 @@ fn a_shim_holds_no_descriptor_of_a_task_that_is_deleted() {
     let key = "io.containerd.runc.v2.group";
     let group = format!("{}-group", mock.namespace);
     let anchor = member(&mock, key, &group, SPIN);
-    let shim = mock
-        .start(&anchor, &Dialect::Silent)
-        .expect("the shim starts");
+    let shim = mock.start(&anchor, &Dialect::Silent).expect("the shim starts");
     shim.create(&anchor).expect("the task can be created");
-    let pid = shim
-        .connect(&anchor.id)
-        .expect("the task is there")
-        .shim_pid;
-    let descriptors = || {
-        fs::read_dir(format!("/proc/{pid}/fd"))
-            .expect("the shim runs")
-            .count()
-    };
+    let pid = shim.connect(&anchor.id).expect("the task is there").shim_pid;
+    let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).expect("the shim runs").count();
     let cycle = || {
         let bundle = member(&mock, key, &group, EXIT_7);
-        let start = mock
-            .start(&bundle, &Dialect::Silent)
-            .expect("the shim is there");
+        let start = mock.start(&bundle, &Dialect::Silent).expect("the shim is there");
         drop(start);
         let request = containerd_shim_protos::api::CreateTaskRequest {
             stdout: mock.fifo(&bundle, "stdout").to_string_lossy().into_owned(),
             ..Default::default()
         };
-        shim.create_with(&bundle, request)
-            .expect("the task can be created");
+        shim.create_with(&bundle, request).expect("the task can be created");
         shim.start(&bundle.id).expect("the task can be started");
         assert_eq!(shim.wait(&bundle.id).expect("it ends"), 7);
-        shim.delete(&bundle.id)
-            .expect("a stopped task can be deleted");
+        shim.delete(&bundle.id).expect("a stopped task can be deleted");
         mock.delete(&bundle);
     };
     // The first may open what is then kept for good.

@@ -13,14 +13,8 @@ use serde_json::{Value, json};
 use crate::SPIN;
 
 const KEPT: &str = "/run/kept";
-const MOMENTS: [&str; 6] = [
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
+const MOMENTS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 fn with_hooks(mock: &Mock) -> Bundle {
     let kept = Path::new(KEPT);
@@ -52,16 +46,13 @@ fn state(moment: &str) -> Value {
 fn each_hook_runs_at_its_moment_with_the_full_state() {
     let mock = Mock::new();
     let bundle = with_hooks(&mock);
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid;
     assert_eq!(order(), MOMENTS[..3], "after Create");
     shim.start(&bundle.id).expect("the task can be started");
     integration::wait::until("the poststart hook", || order().len() >= 5);
     assert_eq!(order(), MOMENTS[..5], "after Start");
-    shim.kill(&bundle.id, Signal::SIGKILL)
-        .expect("a running task can be killed");
+    shim.kill(&bundle.id, Signal::SIGKILL).expect("a running task can be killed");
     shim.wait(&bundle.id).expect("it ends");
     shim.finish(&mock, &bundle);
     assert_eq!(order(), MOMENTS, "after Delete");
@@ -78,19 +69,10 @@ fn each_hook_runs_at_its_moment_with_the_full_state() {
         let state = state(moment);
         assert_eq!(state["id"], bundle.id, "{moment}");
         assert_eq!(state["status"], status, "{moment}");
-        assert_eq!(
-            state["bundle"],
-            bundle.path.to_str().expect("a path of ours"),
-            "{moment}"
-        );
-        assert_eq!(
-            state["annotations"]["org.example.kept"], "word for word",
-            "{moment}"
-        );
+        assert_eq!(state["bundle"], bundle.path.to_str().expect("a path of ours"), "{moment}");
+        assert_eq!(state["annotations"]["org.example.kept"], "word for word", "{moment}");
         assert!(
-            state["ociVersion"]
-                .as_str()
-                .is_some_and(|version| version.starts_with("1.")),
+            state["ociVersion"].as_str().is_some_and(|version| version.starts_with("1.")),
             "{moment}: {state}"
         );
         if ["prestart", "createRuntime", "poststart"].contains(&moment) {
@@ -110,8 +92,7 @@ fn a_hook_that_fails_is_named_with_what_it_said() {
         .bundle(&["/app.wasm"])
         .with_wat("app.wasm", HELLO)
         .set("/hooks", json!({ "createRuntime": [{ "path": script }] }));
-    mock.refused(&bundle)
-        .names(&["/run/kept/broken.sh", "3", "no room at the inn"]);
+    mock.refused(&bundle).names(&["/run/kept/broken.sh", "3", "no room at the inn"]);
 }
 
 #[test]
@@ -138,16 +119,10 @@ fn a_prestart_hook_can_reach_the_containers_network_namespace_by_its_pid() {
         .bundle(&["/app.wasm"])
         .with_wat("app.wasm", SPIN)
         .set("/hooks", json!({ "prestart": [hook] }));
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid;
     let link = fs::read_link(format!("/proc/{pid}/ns/net")).expect("a live process");
     let seen = fs::read_to_string("/run/kept/net").expect("the hook has run");
-    assert_eq!(
-        seen.trim(),
-        link.to_str().expect("a link of the kernel's"),
-        "{RUNTIME}"
-    );
+    assert_eq!(seen.trim(), link.to_str().expect("a link of the kernel's"), "{RUNTIME}");
     shim.finish(&mock, &bundle);
 }

@@ -39,37 +39,23 @@ fn info_lists_the_oci_features_as_containerd_reads_them() {
     );
     let features: Value =
         serde_json::from_slice(&info.features.value).expect("the features are JSON");
-    for hook in [
-        "prestart",
-        "createRuntime",
-        "createContainer",
-        "startContainer",
-        "poststart",
-        "poststop",
-    ] {
+    for hook in
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+    {
         let hooks = features["hooks"].as_array().expect("hooks is a list");
-        assert!(
-            hooks.iter().any(|known| known == hook),
-            "no {hook} in {features:#}"
-        );
+        assert!(hooks.iter().any(|known| known == hook), "no {hook} in {features:#}");
     }
     for key in ["ociVersionMin", "ociVersionMax"] {
         assert!(features[key].is_string(), "no {key} in {features:#}");
     }
-    let namespaces = features["linux"]["namespaces"]
-        .as_array()
-        .expect("namespaces is a list");
-    assert!(
-        namespaces.iter().any(|known| known == "network"),
-        "{features:#}"
-    );
+    let namespaces = features["linux"]["namespaces"].as_array().expect("namespaces is a list");
+    assert!(namespaces.iter().any(|known| known == "network"), "{features:#}");
 }
 
 #[test]
 fn info_accepts_the_runtimes_options_on_its_input() {
-    let stdin = options::body("SystemdCgroup = true\n")
-        .write_to_bytes()
-        .expect("a message can be written");
+    let stdin =
+        options::body("SystemdCgroup = true\n").write_to_bytes().expect("a message can be written");
     assert_eq!(info(&paths::binary(paths::SHIM), &stdin).name, RUNTIME);
 }
 
@@ -85,8 +71,5 @@ fn a_symlink_renames_the_runtime() {
 fn the_version_is_printed_for_people() {
     let done = ask(&paths::binary(paths::SHIM), "-v", b"");
     let text = done.text();
-    assert!(
-        text.contains(paths::SHIM) && text.contains(env!("CARGO_PKG_VERSION")),
-        "{done}"
-    );
+    assert!(text.contains(paths::SHIM) && text.contains(env!("CARGO_PKG_VERSION")), "{done}");
 }

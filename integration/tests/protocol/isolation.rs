@@ -21,16 +21,10 @@ fn namespace(process: &str, kind: &str) -> PathBuf {
 fn a_created_task_lives_in_the_namespaces_of_its_spec() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid.to_string();
     for kind in ["mnt", "net", "pid", "uts", "ipc"] {
-        assert_ne!(
-            namespace(&pid, kind),
-            namespace("thread-self", kind),
-            "{kind}"
-        );
+        assert_ne!(namespace(&pid, kind), namespace("thread-self", kind), "{kind}");
     }
     shim.finish(&mock, &bundle);
 }
@@ -40,9 +34,7 @@ fn namespaces_that_the_spec_does_not_list_are_the_hosts() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);
     let bundle = bundle.without_namespace("network").without_namespace("ipc");
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid.to_string();
     for kind in ["net", "ipc"] {
         assert_eq!(namespace(&pid, kind), namespace("self", kind), "{kind}");
@@ -66,9 +58,7 @@ fn a_namespace_with_a_path_is_joined() {
             .without_namespace(kind)
             .push("/linux/namespaces", json!({ "type": kind, "path": path }));
     }
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid.to_string();
     for kind in ["net", "uts"] {
         assert_eq!(namespace(&pid, kind), namespace(&owner_pid, kind), "{kind}");
@@ -81,11 +71,8 @@ fn the_rootfs_of_the_request_is_mounted_and_unmounted() {
     let mock = Mock::new();
     let layer = Path::new("/run/layer");
     fs::create_dir_all(layer).expect("/run is the test's own");
-    fs::write(
-        layer.join("app.wasm"),
-        wat::parse_str(HELLO).expect("well-formed wat"),
-    )
-    .expect("a new file");
+    fs::write(layer.join("app.wasm"), wat::parse_str(HELLO).expect("well-formed wat"))
+        .expect("a new file");
     let bundle = mock.bundle(&["/app.wasm"]);
     let stdout = mock.fifo(&bundle, "stdout");
     let outlet = Outlet::of(&stdout);
@@ -100,9 +87,8 @@ fn the_rootfs_of_the_request_is_mounted_and_unmounted() {
         stdout: stdout.to_string_lossy().into_owned(),
         ..Default::default()
     };
-    let shim = mock
-        .create_with(&bundle, request)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim =
+        mock.create_with(&bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     shim.start(&bundle.id).expect("the task can be started");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
     shim.finish(&mock, &bundle);
@@ -115,31 +101,20 @@ fn an_overlay_of_the_request_is_mounted_and_unmounted() {
     for folder in ["/run/lower", "/run/upper", "/run/work"] {
         fs::create_dir_all(folder).expect("/run is the test's own");
     }
-    fs::write(
-        "/run/lower/app.wasm",
-        wat::parse_str(SPIN).expect("well-formed wat"),
-    )
-    .expect("a new file");
+    fs::write("/run/lower/app.wasm", wat::parse_str(SPIN).expect("well-formed wat"))
+        .expect("a new file");
     let bundle = mock.bundle(&["/app.wasm"]);
     let rootfs = Mount {
         type_: "overlay".into(),
         source: "overlay".into(),
-        options: [
-            "lowerdir=/run/lower",
-            "upperdir=/run/upper",
-            "workdir=/run/work",
-        ]
-        .map(String::from)
-        .into(),
+        options: ["lowerdir=/run/lower", "upperdir=/run/upper", "workdir=/run/work"]
+            .map(String::from)
+            .into(),
         ..Default::default()
     };
-    let request = CreateTaskRequest {
-        rootfs: vec![rootfs],
-        ..Default::default()
-    };
-    let shim = mock
-        .create_with(&bundle, request)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let request = CreateTaskRequest { rootfs: vec![rootfs], ..Default::default() };
+    let shim =
+        mock.create_with(&bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid;
     assert!(
         Path::new(&format!("/proc/{pid}/root/app.wasm")).exists(),
@@ -160,9 +135,7 @@ fn a_created_task_has_given_up_what_its_spec_does_not_grant() {
     bundle.spec["process"]["rlimits"] =
         json!([{ "type": "RLIMIT_NOFILE", "hard": 99, "soft": 88 }]);
     bundle.spec["process"]["oomScoreAdj"] = json!(321);
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid;
     let read =
         |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect("a live process");
@@ -172,10 +145,7 @@ fn a_created_task_has_given_up_what_its_spec_does_not_grant() {
             .lines()
             .find(|line| line.starts_with(name))
             .unwrap_or_else(|| panic!("no {name}\n{status}"));
-        line.split_whitespace()
-            .skip(1)
-            .collect::<Vec<_>>()
-            .join(" ")
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(field("Uid:"), "1234 1234 1234 1234");
     assert_eq!(field("Gid:"), "2345 2345 2345 2345");
@@ -189,10 +159,7 @@ fn a_created_task_has_given_up_what_its_spec_does_not_grant() {
         .lines()
         .find(|line| line.starts_with("Max open files"))
         .expect("the kernel lists it");
-    assert_eq!(
-        files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(),
-        ["88", "99"]
-    );
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["88", "99"]);
     assert_eq!(read("oom_score_adj").trim(), "321");
     shim.finish(&mock, &bundle);
 }
@@ -201,14 +168,9 @@ fn a_created_task_has_given_up_what_its_spec_does_not_grant() {
 fn a_created_task_holds_no_descriptor_of_the_shim() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);
-    let shim = mock
-        .create(&bundle)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     let pid = shim.state(&bundle.id).expect("a state").pid;
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("a live process")
-        .flatten()
-    {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("a live process").flatten() {
         let target = fs::read_link(entry.path()).expect("a descriptor that is held");
         let target = target.to_string_lossy();
         // The code that it has mapped, open for reading.

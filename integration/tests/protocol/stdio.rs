@@ -22,14 +22,7 @@ fn bundle(mock: &Mock, wat: &str) -> (Bundle, Streams) {
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", wat);
     let [stdin, stdout, stderr] =
         ["stdin", "stdout", "stderr"].map(|stream| mock.fifo(&bundle, stream));
-    (
-        bundle,
-        Streams {
-            stdin,
-            stdout,
-            stderr,
-        },
-    )
+    (bundle, Streams { stdin, stdout, stderr })
 }
 
 fn request(streams: &Streams) -> CreateTaskRequest {
@@ -43,9 +36,8 @@ fn request(streams: &Streams) -> CreateTaskRequest {
 }
 
 fn start(mock: &Mock, bundle: &Bundle, request: CreateTaskRequest) -> Shim {
-    let shim = mock
-        .create_with(bundle, request)
-        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim =
+        mock.create_with(bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     shim.start(&bundle.id).expect("the task can be started");
     shim
 }
@@ -55,14 +47,8 @@ fn output_arrives_on_the_fifos_and_ends_with_the_task() {
     let mock = Mock::new();
     let (bundle, streams) = bundle(&mock, HELLO);
     let (stdout, stderr) = (Outlet::of(&streams.stdout), Outlet::of(&streams.stderr));
-    let shim = start(
-        &mock,
-        &bundle,
-        CreateTaskRequest {
-            stdin: String::new(),
-            ..request(&streams)
-        },
-    );
+    let shim =
+        start(&mock, &bundle, CreateTaskRequest { stdin: String::new(), ..request(&streams) });
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
     shim.finish(&mock, &bundle);
     assert_eq!(stdout.all(), "hello from wat\n");
@@ -79,13 +65,8 @@ fn input_comes_from_the_fifo_and_ends_when_its_writer_and_close_io_say_so() {
     stdin.write_all(b"a line\n").expect("the guest reads");
     stdout.says("a line\n");
     drop(stdin);
-    let close = CloseIORequest {
-        id: bundle.id.clone(),
-        stdin: true,
-        ..Default::default()
-    };
-    shim.call::<Empty>("CloseIO", &close)
-        .expect("the task runs");
+    let close = CloseIORequest { id: bundle.id.clone(), stdin: true, ..Default::default() };
+    shim.call::<Empty>("CloseIO", &close).expect("the task runs");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
     shim.finish(&mock, &bundle);
     assert_eq!(stdout.all(), "a line\n");
@@ -96,11 +77,8 @@ fn without_an_input_fifo_the_guest_reads_the_end_at_once() {
     let mock = Mock::new();
     let (bundle, streams) = bundle(&mock, CAT);
     let stdout = Outlet::of(&streams.stdout);
-    let request = CreateTaskRequest {
-        stdin: String::new(),
-        stderr: String::new(),
-        ..request(&streams)
-    };
+    let request =
+        CreateTaskRequest { stdin: String::new(), stderr: String::new(), ..request(&streams) };
     let shim = start(&mock, &bundle, request);
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
     shim.finish(&mock, &bundle);
@@ -121,8 +99,7 @@ fn a_full_fifo_without_a_reader_does_not_keep_a_task_from_being_killed() {
     let mock = Mock::new();
     let (bundle, streams) = bundle(&mock, FLOOD);
     let shim = start(&mock, &bundle, request(&streams));
-    shim.kill(&bundle.id, Signal::SIGTERM)
-        .expect("a running task can be killed");
+    shim.kill(&bundle.id, Signal::SIGTERM).expect("a running task can be killed");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 143);
     shim.finish(&mock, &bundle);
 }
@@ -151,8 +128,7 @@ fn a_reader_that_leaves_does_not_end_the_guest() {
     drop(first);
     let second = Outlet::of(&streams.stdout);
     assert_eq!(shim.pids(&bundle.id).expect("it runs").len(), 1);
-    shim.kill(&bundle.id, Signal::SIGKILL)
-        .expect("a running task can be killed");
+    shim.kill(&bundle.id, Signal::SIGKILL).expect("a running task can be killed");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 137);
     shim.finish(&mock, &bundle);
     second.all();

@@ -12,10 +12,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// How much of what a failed hook wrote to its standard error is told, in bytes.
+/// How much of what a failed hook wrote is told, in bytes.
 const TOLD: u64 = 4096;
 
 /// A hook that failed.
@@ -44,7 +44,7 @@ pub enum Error {
         path: String,
         /// How it ended.
         status: ExitStatus,
-        /// What it wrote to its standard error.
+        /// What it wrote.
         said: String,
     },
 }
@@ -69,7 +69,7 @@ pub fn state(plan: &Plan, status: &str, pid: Option<Pid>) -> String {
 pub struct Running {
     path: String,
     child: Child,
-    stderr: File,
+    output: File,
     /// Readable once it has ended.
     pub pidfd: PidFd,
     /// How long it may take.
@@ -85,10 +85,10 @@ impl Running {
     pub fn start(hook: &Hook, state: &str) -> Result<Self, Error> {
         let path = hook.path().display().to_string();
         let failed = |source| Error::Run { path: path.clone(), source };
-        let (child, stderr) = spawn(hook, state).map_err(failed)?;
+        let (child, output) = spawn(hook, state).map_err(failed)?;
         let pidfd = PidFd::open(Pid::from_raw(child.id() as i32)).map_err(failed)?;
         let timeout = hook.timeout().map(|s| Duration::from_secs(s.max(0).unsigned_abs()));
-        Ok(Self { path, child, stderr, pidfd, timeout })
+        Ok(Self { path, child, output, pidfd, timeout })
     }
 
     /// Collects it after [`Self::pidfd`] became readable.
@@ -103,8 +103,8 @@ impl Running {
             return Ok(());
         }
         let mut said = Vec::new();
-        let _ = self.stderr.rewind();
-        let _ = self.stderr.take(TOLD).read_to_end(&mut said);
+        let _ = self.output.rewind();
+        let _ = self.output.take(TOLD).read_to_end(&mut said);
         let said = String::from_utf8_lossy(&said).trim().to_owned();
         let said = if said.is_empty() { said } else { format!(": {said}") };
         Err(Error::Failed { path, status, said })
@@ -123,7 +123,7 @@ fn spawn(hook: &Hook, state: &str) -> io::Result<(Child, File)> {
     let mut stdin = memory(c"state")?;
     stdin.write_all(state.as_bytes())?;
     stdin.rewind()?;
-    let stderr = memory(c"stderr")?;
+    let output = memory(c"output")?;
     let mut command = Command::new(hook.path());
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
@@ -133,9 +133,10 @@ fn spawn(hook: &Hook, state: &str) -> io::Result<(Child, File)> {
         .env_clear()
         .envs(env.iter().filter_map(|pair| pair.split_once('=')))
         .stdin(stdin)
-        .stdout(Stdio::null())
-        .stderr(stderr.try_clone()?);
-    Ok((command.spawn()?, stderr))
+        // Not /dev/null, which a container need not have.
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?);
+    Ok((command.spawn()?, output))
 }
 
 /// Runs hooks one after the other, waiting for each.

@@ -105,6 +105,12 @@ impl Sets {
         // Capabilities that the shim itself lacks cannot be handed on.
         let held = caps::read(None, CapSet::Permitted).map_err(failed("read capabilities"))?;
         let permitted: CapsHashSet = self.permitted.intersection(&held).copied().collect();
+        // Daemons grant the same sets to every user and rely on execve(2), which leaves a user
+        // other than root with the ambient ones. Nothing is executed here.
+        let permitted = match nix::unistd::getuid().is_root() {
+            true => permitted,
+            false => permitted.intersection(&self.ambient).copied().collect(),
+        };
         let effective = self.effective.intersection(&permitted).copied().collect();
         let inheritable = self.inheritable.intersection(&held).copied().collect();
         let set = |set, value: &CapsHashSet| {
