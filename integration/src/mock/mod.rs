@@ -56,7 +56,10 @@ pub enum Dialect {
     /// The runtime's options on standard input: the same with options configured.
     Options(Any),
     /// `BootstrapParams`: containerd 2.3 and later.
-    Bootstrap,
+    Bootstrap {
+        /// Where the shim's socket shall be: containerd 2.4 and later.
+        socket_dir: Option<String>,
+    },
 }
 
 /// containerd, as far as a shim can see it.
@@ -125,9 +128,10 @@ impl Mock {
             Dialect::Options(options) => {
                 options.write_to_bytes().expect("a message can be written")
             }
-            Dialect::Bootstrap => {
-                self.params(bundle).write_to_bytes().expect("a message can be written")
-            }
+            Dialect::Bootstrap { socket_dir } => self
+                .params(bundle, socket_dir.clone())
+                .write_to_bytes()
+                .expect("a message can be written"),
         };
         fifo::drain(&bundle.path.join("log"));
         let done = self.exec(bundle, &["start"], &stdin);
@@ -140,7 +144,7 @@ impl Mock {
         );
         let (address, version) = match dialect {
             Dialect::Silent | Dialect::Options(_) => (done.text(), 2),
-            Dialect::Bootstrap => {
+            Dialect::Bootstrap { .. } => {
                 let result = BootstrapResult::parse_from_bytes(&done.stdout)
                     .unwrap_or_else(|error| panic!("not a BootstrapResult: {error}\n{done}"));
                 assert_eq!(result.protocol, "ttrpc");
@@ -254,7 +258,7 @@ impl Mock {
         processes.chain(mounts).chain(cgroups).chain(sockets).collect()
     }
 
-    fn params(&self, bundle: &Bundle) -> BootstrapParams {
+    fn params(&self, bundle: &Bundle, socket_dir: Option<String>) -> BootstrapParams {
         BootstrapParams {
             instance_id: bundle.id.clone(),
             namespace: self.namespace.clone(),
@@ -262,6 +266,7 @@ impl Mock {
             containerd_ttrpc_address: format!("{CONTAINERD}.ttrpc"),
             containerd_grpc_address: CONTAINERD.to_owned(),
             containerd_binary: "/bin/false".to_owned(),
+            socket_dir,
             ..Default::default()
         }
     }

@@ -131,13 +131,29 @@ impl Shim {
         Ok(response.processes.into_iter().map(|process| process.pid).collect())
     }
 
-    /// Kill.
+    /// Kill, of the init alone.
     ///
     /// # Errors
     /// What the shim answered.
     pub fn kill(&self, id: &str, signal: Signal) -> Answer<()> {
-        let signal = (signal as i32).cast_unsigned();
-        let request = KillRequest { id: id.to_owned(), signal, ..Default::default() };
+        self.send(id, signal, false)
+    }
+
+    /// Kill, of every process of the container.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn kill_all(&self, id: &str, signal: Signal) -> Answer<()> {
+        self.send(id, signal, true)
+    }
+
+    fn send(&self, id: &str, signal: Signal, all: bool) -> Answer<()> {
+        let request = KillRequest {
+            id: id.to_owned(),
+            signal: (signal as i32).cast_unsigned(),
+            all,
+            ..Default::default()
+        };
         self.call::<Empty>("Kill", &request).map(|_| ())
     }
 

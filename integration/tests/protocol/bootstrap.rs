@@ -44,7 +44,19 @@ fn a_daemon_that_sends_options_gets_a_plain_address_and_task_v2() {
 
 #[test]
 fn a_daemon_that_sends_bootstrap_params_gets_a_bootstrap_result() {
-    in_dialect(&Dialect::Bootstrap);
+    in_dialect(&Dialect::Bootstrap { socket_dir: None });
+}
+
+#[test]
+fn the_socket_is_where_the_bootstrap_params_want_it() {
+    let mock = Mock::new();
+    std::fs::create_dir("/run/elsewhere").expect("/run is the test's own");
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
+    bundle.write();
+    let dialect = Dialect::Bootstrap { socket_dir: Some("/run/elsewhere".to_owned()) };
+    let shim = mock.start(&bundle, &dialect).expect("the shim starts");
+    assert!(shim.address.starts_with("unix:///run/elsewhere/"), "{}", shim.address);
+    whole_life(&mock, &bundle, shim);
 }
 
 #[test]

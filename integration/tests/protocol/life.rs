@@ -85,6 +85,16 @@ fn a_task_that_was_never_started_can_be_deleted_as_it_is() {
 }
 
 #[test]
+fn kill_of_all_ends_the_task() {
+    let mock = Mock::new();
+    let (bundle, shim) = created(&mock, SPIN);
+    shim.start(&bundle.id).expect("the task can be started");
+    shim.kill_all(&bundle.id, Signal::SIGKILL).expect("a running task can be killed");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 137);
+    shim.finish(&mock, &bundle);
+}
+
+#[test]
 fn exit_never_comes_before_start() {
     let mock = Mock::new();
     for _ in 0..10 {

@@ -75,11 +75,7 @@ impl Cache {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             checked => return checked.map(|()| Self { dir }),
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .map_err(at(&dir))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         trusted_dir(root)?;
         trusted_dir(&dir)?;
         Ok(Self { dir })
@@ -91,11 +87,7 @@ impl Cache {
     /// When an entry is there but cannot be read, or could have been written by others.
     pub fn get(&self, digest: &Digest) -> Result<Option<File>, Error> {
         let path = self.entry(digest);
-        let file = match OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-        {
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(at(&path)(e)),
@@ -123,8 +115,8 @@ impl Cache {
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(at(&path))?;
-            let held = Flock::lock(file, FlockArg::LockExclusive)
-                .map_err(|(_, e)| at(&path)(e.into()))?;
+            let held =
+                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| at(&path)(e.into()))?;
             let ours = held.metadata().map_err(at(&path))?;
             // Whoever held it before removed the file: a lock on a removed file locks nobody out.
             match fs::metadata(&path) {
@@ -235,11 +227,7 @@ fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), Error> {
     if uid == nix::unistd::geteuid().as_raw() && mode & 0o022 == 0 && !meta.is_symlink() {
         return Ok(());
     }
-    Err(Error::Untrusted {
-        path: path.to_owned(),
-        uid,
-        mode,
-    })
+    Err(Error::Untrusted { path: path.to_owned(), uid, mode })
 }
 
 #[cfg(test)]
@@ -258,9 +246,7 @@ mod tests {
     fn put(cache: &Cache, name: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(name.as_bytes());
         let lock = cache.lock(&digest).unwrap();
-        cache
-            .put(&digest, &lock, |mut f| f.write_all(bytes).map_err(at(Path::new(name))))
-            .unwrap();
+        cache.put(&digest, &lock, |mut f| f.write_all(bytes).map_err(at(Path::new(name)))).unwrap();
         digest
     }
 

@@ -26,9 +26,9 @@ pub enum Error {
 pub fn compile(engine: &Engine, input: &[u8]) -> Result<Vec<u8>, Error> {
     let wasm = binary(input)?;
     match module::kind(&wasm) {
-        Some(Kind::CoreModule) => engine
-            .precompile_module(&wasm)
-            .map_err(|e| Error::Invalid("module", format!("{e:#}"))),
+        Some(Kind::CoreModule) => {
+            engine.precompile_module(&wasm).map_err(|e| Error::Invalid("module", format!("{e:#}")))
+        }
         Some(Kind::Component) => engine
             .precompile_component(&wasm)
             .map_err(|e| Error::Invalid("component", format!("{e:#}"))),
@@ -45,9 +45,7 @@ fn binary(input: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     if !text.contains("(module") && !text.contains("(component") {
         return Err(Error::NotWasm(looks_like(input)));
     }
-    wat::parse_str(text)
-        .map(Cow::Owned)
-        .map_err(|e| Error::Text(e.to_string()))
+    wat::parse_str(text).map(Cow::Owned).map_err(|e| Error::Text(e.to_string()))
 }
 
 /// What a person would call these bytes, for an error message.

@@ -3,7 +3,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, Module};
+use wasmtime::{Config, Module};
+
+pub use wasmtime::Engine;
 
 /// Raised whenever the files in the cache change their form for a reason Wasmtime's own hash does
 /// not see.

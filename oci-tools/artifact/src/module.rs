@@ -171,9 +171,7 @@ impl Module {
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let kind = kind(bytes).ok_or_else(|| bad_preamble(bytes))?;
         let mut validator = Validator::new_with_features(features());
-        let types = validator
-            .validate_all(bytes)
-            .map_err(|error| invalid(&error, bytes.len()))?;
+        let types = validator.validate_all(bytes).map_err(|error| invalid(&error, bytes.len()))?;
         let (imports, exports) = match kind {
             Kind::CoreModule => core_externs(&types),
             Kind::Component => {
@@ -207,11 +205,7 @@ impl Wasi {
     fn spoken_by<'a>(externs: impl Iterator<Item = &'a Extern>) -> Self {
         externs.fold(Self::None, |found, item| {
             let next = Self::of(&item.name);
-            if next.rank() > found.rank() {
-                next
-            } else {
-                found
-            }
+            if next.rank() > found.rank() { next } else { found }
         })
     }
 
@@ -227,9 +221,7 @@ impl Wasi {
             return Self::Preview2 { patch };
         }
         if version.starts_with("0.3.") {
-            return Self::Preview3 {
-                version: version.to_owned(),
-            };
+            return Self::Preview3 { version: version.to_owned() };
         }
         Self::None
     }
@@ -249,19 +241,12 @@ fn core_externs(types: &Types) -> (Vec<Extern>, Vec<Extern>) {
     for (from, field, _) in types.as_ref().core_imports().into_iter().flatten() {
         match imports.iter_mut().find(|import| import.name == from) {
             Some(import) => import.members.push(field.to_owned()),
-            None => imports.push(Extern {
-                name: from.to_owned(),
-                members: vec![field.to_owned()],
-            }),
+            None => imports.push(Extern { name: from.to_owned(), members: vec![field.to_owned()] }),
         }
     }
     let exports = types.as_ref().core_exports().into_iter().flatten();
-    let exports = exports
-        .map(|(name, _)| Extern {
-            name: name.to_owned(),
-            members: Vec::new(),
-        })
-        .collect();
+    let exports =
+        exports.map(|(name, _)| Extern { name: name.to_owned(), members: Vec::new() }).collect();
     (imports, exports)
 }
 
@@ -360,11 +345,7 @@ fn invalid(error: &wasmparser::Error, len: usize) -> Error {
     if error.missing_wasm_feature().is_some() {
         Error::Proposal { reason, offset }
     } else if reason.starts_with("unexpected end") {
-        Error::Truncated {
-            reason,
-            offset,
-            len,
-        }
+        Error::Truncated { reason, offset, len }
     } else {
         Error::Invalid { reason, offset }
     }
@@ -423,9 +404,7 @@ impl fmt::Display for Wasi {
 /// `core module, WASI preview 1 command`; `component, wasi:cli/command 0.2.6`.
 impl fmt::Display for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind, world, wasi, ..
-        } = self;
+        let Self { kind, world, wasi, .. } = self;
         // WASI 0.3 gave the world of HTTP servers a new name.
         let http = match wasi {
             Wasi::Preview3 { .. } => "service",
@@ -501,10 +480,7 @@ mod tests {
         assert_eq!(module.imports[0].members, ["now"]);
         assert_eq!(module.foreign_imports().count(), 0);
         let module = component("wasi:cli/run@0.3.0-rc-2025-09-16", "wasi:io/poll@0.2.0");
-        assert_eq!(
-            module.to_string(),
-            "component, wasi:cli/command 0.3.0-rc-2025-09-16"
-        );
+        assert_eq!(module.to_string(), "component, wasi:cli/command 0.3.0-rc-2025-09-16");
     }
 
     #[test]
@@ -540,10 +516,7 @@ mod tests {
         for len in 0..whole.len() {
             // A cut between two sections can leave a module that is valid without the rest.
             let cut = Module::parse(&whole[..len]);
-            assert!(
-                len == 8 || len == 14 || cut.is_err(),
-                "{len} bytes: {cut:?}"
-            );
+            assert!(len == 8 || len == 14 || cut.is_err(), "{len} bytes: {cut:?}");
         }
         let error = Module::parse(&whole[..whole.len() - 1]).unwrap_err();
         assert!(matches!(error, Error::Truncated { .. }), "{error}");
@@ -553,10 +526,7 @@ mod tests {
     fn an_invalid_body_is_refused_with_its_offset() {
         let error = Module::parse(&binary("(module (func (result i32)))")).unwrap_err();
         let words = error.to_string();
-        assert!(
-            words.contains("type mismatch") && words.contains("offset 0x"),
-            "{words}"
-        );
+        assert!(words.contains("type mismatch") && words.contains("offset 0x"), "{words}");
     }
 
     #[test]

@@ -68,11 +68,7 @@ impl Name {
         if domain.len() + 1 + path.len() > MAX_REPOSITORY {
             return Err(Error::Long);
         }
-        Ok(Self {
-            domain: domain.to_owned(),
-            path,
-            tag: tag.to_owned(),
-        })
+        Ok(Self { domain: domain.to_owned(), path, tag: tag.to_owned() })
     }
 
     /// The tag alone.
@@ -124,18 +120,12 @@ fn check_domain(domain: &str) -> Result<(), Error> {
     let host_ok = match ipv6 {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => host.split('.').all(|label| {
-            let inside = label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let inside = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             inside && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
         }),
     };
     let port_ok = port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
-    if host_ok && port_ok {
-        Ok(())
-    } else {
-        Err(Error::Domain(domain.to_owned()))
-    }
+    if host_ok && port_ok { Ok(()) } else { Err(Error::Domain(domain.to_owned())) }
 }
 
 fn check_path(path: &str) -> Result<(), Error> {
@@ -162,11 +152,7 @@ fn check_tag(tag: &str) -> Result<(), Error> {
     let ok = tag.len() <= MAX_TAG
         && tag.bytes().next().is_some_and(word)
         && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'));
-    if ok {
-        Ok(())
-    } else {
-        Err(Error::Tag(tag.to_owned()))
-    }
+    if ok { Ok(()) } else { Err(Error::Tag(tag.to_owned())) }
 }
 
 #[cfg(test)]
@@ -179,34 +165,15 @@ mod tests {
             ("hello", "docker.io/library/hello:latest", "hello"),
             ("hello:1.0", "docker.io/library/hello:1.0", "hello:1.0"),
             ("me/hello", "docker.io/me/hello:latest", "me/hello"),
-            (
-                "index.docker.io/hello",
-                "docker.io/library/hello:latest",
-                "hello",
-            ),
+            ("index.docker.io/hello", "docker.io/library/hello:latest", "hello"),
             ("localhost/a", "localhost/a:latest", "localhost/a"),
-            (
-                "localhost:5000/a/b:c",
-                "localhost:5000/a/b:c",
-                "localhost:5000/a/b:c",
-            ),
-            (
-                "ghcr.io/a/b__c-d",
-                "ghcr.io/a/b__c-d:latest",
-                "ghcr.io/a/b__c-d",
-            ),
+            ("localhost:5000/a/b:c", "localhost:5000/a/b:c", "localhost:5000/a/b:c"),
+            ("ghcr.io/a/b__c-d", "ghcr.io/a/b__c-d:latest", "ghcr.io/a/b__c-d"),
             ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a"),
         ] {
             let name = Name::parse(typed).expect(typed);
-            assert_eq!(
-                (name.to_string().as_str(), name.familiar().as_str()),
-                (full, familiar)
-            );
-            assert_eq!(
-                Name::parse(&name.familiar()),
-                Ok(name),
-                "{typed} survives a round trip"
-            );
+            assert_eq!((name.to_string().as_str(), name.familiar().as_str()), (full, familiar));
+            assert_eq!(Name::parse(&name.familiar()), Ok(name), "{typed} survives a round trip");
         }
     }
 

@@ -41,11 +41,7 @@ impl Desk {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-image"));
-        command
-            .arg("build")
-            .args(args)
-            .current_dir(self.0.path())
-            .env_remove("SOURCE_DATE_EPOCH");
+        command.arg("build").args(args).current_dir(self.0.path()).env_remove("SOURCE_DATE_EPOCH");
         command
     }
 
@@ -73,9 +69,8 @@ impl Desk {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -98,13 +93,8 @@ impl Layout {
     fn open(path: &Path) -> Self {
         let files = untar(File::open(path).unwrap());
         let blob = |descriptor: &Descriptor| {
-            let path = format!(
-                "blobs/{}",
-                descriptor.digest().to_string().replace(':', "/")
-            );
-            let bytes = files
-                .get(&path)
-                .unwrap_or_else(|| panic!("{path} is missing"));
+            let path = format!("blobs/{}", descriptor.digest().to_string().replace(':', "/"));
+            let bytes = files.get(&path).unwrap_or_else(|| panic!("{path} is missing"));
             assert_eq!(sha256(bytes), descriptor.digest().to_string());
             assert_eq!(bytes.len() as u64, descriptor.size());
             bytes.as_slice()
@@ -114,17 +104,10 @@ impl Layout {
         let manifest = ImageManifest::from_reader(blob(&index.manifests()[0])).unwrap();
         let config = ImageConfiguration::from_reader(blob(manifest.config())).unwrap();
         let mut layer = Vec::new();
-        GzDecoder::new(blob(&manifest.layers()[0]))
-            .read_to_end(&mut layer)
-            .unwrap();
+        GzDecoder::new(blob(&manifest.layers()[0])).read_to_end(&mut layer).unwrap();
         assert_eq!(config.rootfs().diff_ids(), &[sha256(&layer)]);
         assert_eq!(files.len(), 5, "no blob but those that are named");
-        Self {
-            index,
-            manifest,
-            config,
-            layer,
-        }
+        Self { index, manifest, config, layer }
     }
 
     /// `path mode owner mtime [-> target]`, one entry a line.
@@ -138,11 +121,7 @@ impl Layout {
             let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
             format!("{} {mode:o} {uid}:{gid} {time}{target}", path.display())
         };
-        archive
-            .entries()
-            .unwrap()
-            .map(|entry| line(entry.unwrap()))
-            .collect()
+        archive.entries().unwrap().map(|entry| line(entry.unwrap())).collect()
     }
 }
 
@@ -158,10 +137,7 @@ fn untar(file: impl Read) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
@@ -171,10 +147,7 @@ fn a_module_alone_becomes_an_image_with_a_report_of_what_it_is_and_what_to_do_ne
     let report = desk.build(&["hello.wat"]);
     let layout = Layout::open(&desk.path("hello.tar"));
     assert_eq!(layout.listing(), ["hello.wasm 755 0:0 0"]);
-    assert_eq!(
-        untar(layout.layer.as_slice())["hello.wasm"],
-        wat::parse_str(HELLO).unwrap()
-    );
+    assert_eq!(untar(layout.layer.as_slice())["hello.wasm"], wat::parse_str(HELLO).unwrap());
     let digest = layout.index.manifests()[0].digest();
     let size = fs::metadata(desk.path("hello.tar")).unwrap().len() as f64 / 1024.0;
     let layer = layout.manifest.layers()[0].size();
@@ -229,10 +202,7 @@ fn the_configuration_says_what_the_options_said() {
     let layout = Layout::open(&desk.path("hello.tar"));
     assert_eq!(layout.config.os().to_string(), "wasi");
     assert_eq!(layout.config.architecture().to_string(), "wasm");
-    assert_eq!(
-        layout.config.created().as_deref(),
-        Some("1970-01-01T00:00:00Z")
-    );
+    assert_eq!(layout.config.created().as_deref(), Some("1970-01-01T00:00:00Z"));
     let config = serde_json::to_value(layout.config.config()).unwrap();
     let expected = serde_json::json!({
         "Entrypoint": ["/hello.wasm", "-v"], "Cmd": ["-x"], "Env": ["A=1", "B="],
@@ -242,14 +212,7 @@ fn the_configuration_says_what_the_options_said() {
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&config[key], value, "{key}");
     }
-    let mut ports = layout
-        .config
-        .config()
-        .as_ref()
-        .unwrap()
-        .exposed_ports()
-        .clone()
-        .unwrap();
+    let mut ports = layout.config.config().as_ref().unwrap().exposed_ports().clone().unwrap();
     ports.sort();
     assert_eq!(ports, ["53/udp", "80/tcp"]);
     assert_eq!(layout.listing(), ["hello.wasm 755 0:0 0", "work 755 0:0 0"]);
@@ -275,10 +238,7 @@ fn every_name_is_in_the_index_in_words_for_docker_and_for_oci() {
         .map(|entry| {
             let platform = entry.platform().clone().unwrap();
             assert_eq!(
-                (
-                    platform.os().to_string(),
-                    platform.architecture().to_string()
-                ),
+                (platform.os().to_string(), platform.architecture().to_string()),
                 ("wasi".into(), "wasm".into())
             );
             let notes = entry.annotations().clone().unwrap();
@@ -291,10 +251,7 @@ fn every_name_is_in_the_index_in_words_for_docker_and_for_oci() {
     let pair = |name: &str, tag: &str| (name.to_owned(), tag.to_owned());
     assert_eq!(
         names,
-        [
-            pair("docker.io/library/a:latest", "latest"),
-            pair("localhost:5000/b/c:1", "1")
-        ]
+        [pair("docker.io/library/a:latest", "latest"), pair("localhost:5000/b/c:1", "1")]
     );
 }
 
@@ -305,11 +262,7 @@ fn added_files_keep_their_shape_and_nothing_else_of_this_machine() {
     desk.file("data/b", "b");
     desk.file("one", "1");
     fs::create_dir(desk.path("data/empty")).unwrap();
-    fs::set_permissions(
-        desk.path("data/z/run.sh"),
-        fs::Permissions::from_mode(0o4710),
-    )
-    .unwrap();
+    fs::set_permissions(desk.path("data/z/run.sh"), fs::Permissions::from_mode(0o4710)).unwrap();
     fs::set_permissions(desk.path("data/b"), fs::Permissions::from_mode(0o600)).unwrap();
     symlink("../b", desk.path("data/z/link")).unwrap();
     desk.build(&[
@@ -380,23 +333,13 @@ fn the_same_inputs_give_the_same_bytes_whenever_and_wherever_they_are() {
 #[test]
 fn source_date_epoch_is_every_time_in_the_image() {
     let desk = Desk::new();
-    let output = desk
-        .command(&["hello.wat"])
-        .env("SOURCE_DATE_EPOCH", "1700000000")
-        .output()
-        .unwrap();
+    let output =
+        desk.command(&["hello.wat"]).env("SOURCE_DATE_EPOCH", "1700000000").output().unwrap();
     assert!(output.status.success());
     let layout = Layout::open(&desk.path("hello.tar"));
-    assert_eq!(
-        layout.config.created().as_deref(),
-        Some("2023-11-14T22:13:20Z")
-    );
+    assert_eq!(layout.config.created().as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(layout.listing(), ["hello.wasm 755 0:0 1700000000"]);
-    let output = desk
-        .command(&["hello.wat"])
-        .env("SOURCE_DATE_EPOCH", "soon")
-        .output()
-        .unwrap();
+    let output = desk.command(&["hello.wat"]).env("SOURCE_DATE_EPOCH", "soon").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("bad SOURCE_DATE_EPOCH `soon`"));
 }
@@ -409,10 +352,7 @@ fn an_image_on_stdout_is_the_same_and_the_report_steps_aside() {
     assert!(output.status.success());
     assert!(output.stdout == fs::read(desk.path("hello.tar")).unwrap());
     let words = stderr(&output);
-    assert!(
-        words.contains("written to stdout") && !words.contains("docker load"),
-        "{words}"
-    );
+    assert!(words.contains("written to stdout") && !words.contains("docker load"), "{words}");
 }
 
 #[test]
@@ -421,25 +361,16 @@ fn the_report_for_programs_is_one_json_object() {
     let report = desk.build(&["hello.wat", "--format", "json", "-o", "out.tar"]);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let layout = Layout::open(&desk.path("out.tar"));
-    assert_eq!(
-        report["image"]["manifest"],
-        layout.index.manifests()[0].digest().to_string()
-    );
+    assert_eq!(report["image"]["manifest"], layout.index.manifests()[0].digest().to_string());
     assert_eq!(report["module"]["world"], "command");
     assert_eq!(report["module"]["imports"][0]["members"][0], "fd_write");
-    assert_eq!(
-        report["output"]["size"],
-        fs::metadata(desk.path("out.tar")).unwrap().len()
-    );
+    assert_eq!(report["output"]["size"], fs::metadata(desk.path("out.tar")).unwrap().len());
 }
 
 #[test]
 fn a_module_that_cannot_run_is_built_with_a_warning() {
     let desk = Desk::new();
-    desk.file(
-        "lib.wat",
-        r#"(module (import "env" "log" (func)) (func (export "add")))"#,
-    );
+    desk.file("lib.wat", r#"(module (import "env" "log" (func)) (func (export "add")))"#);
     let output = desk.run(&["lib.wat", "--entrypoint", "/other.wasm", "--user", "me"]);
     let words = stderr(&output);
     assert!(output.status.success(), "{words}");
@@ -464,27 +395,15 @@ fn a_module_that_is_none_is_refused_in_words_about_that_file() {
     desk.file("wrong.wat", "(module (func (result i32)))");
     desk.file("folder/x", "");
     for (module, words) in [
-        (
-            "none.wasm",
-            "cannot read none.wasm: No such file or directory",
-        ),
-        (
-            "native",
-            "cannot use native: it is not WebAssembly: it is an ELF file",
-        ),
+        ("none.wasm", "cannot read none.wasm: No such file or directory"),
+        ("native", "cannot use native: it is not WebAssembly: it is an ELF file"),
         (
             "empty.wasm",
             "cannot use empty.wasm: it is not WebAssembly: it is empty; compile for wasm32-wasip1",
         ),
-        (
-            "cut.wasm",
-            "cannot use cut.wasm: it is cut off: unexpected end",
-        ),
+        ("cut.wasm", "cannot use cut.wasm: it is cut off: unexpected end"),
         ("bad.wat", "bad.wat:2:4"),
-        (
-            "wrong.wat",
-            "cannot use wrong.wat: it is not valid WebAssembly: type mismatch",
-        ),
+        ("wrong.wat", "cannot use wrong.wat: it is not valid WebAssembly: type mismatch"),
         ("folder", "cannot read folder: it is a folder"),
     ] {
         let said = desk.fail(1, &[module]);
@@ -501,23 +420,11 @@ fn an_add_that_cannot_be_done_is_refused_in_words_about_that_file() {
     let socket = std::os::unix::net::UnixListener::bind(desk.path("socket")).unwrap();
     for (code, add, words) in [
         (1, "none:/x", "cannot add none: No such file or directory"),
-        (
-            1,
-            "links:/x",
-            "cannot add links/out: it is a link to /etc/passwd, outside links",
-        ),
+        (1, "links:/x", "cannot add links/out: it is a link to /etc/passwd, outside links"),
         (1, "socket:/x", "cannot add socket: it is a socket"),
-        (
-            1,
-            "data/a:/hello.wasm",
-            "two different things would be at /hello.wasm",
-        ),
+        (1, "data/a:/hello.wasm", "two different things would be at /hello.wasm"),
         (1, "data/a:/hello.wasm/a", "/hello.wasm is not a folder"),
-        (
-            2,
-            "data:../x",
-            "bad --add `data:../x`: DEST must not contain `..`",
-        ),
+        (2, "data:../x", "bad --add `data:../x`: DEST must not contain `..`"),
         (2, "data:/a/../../x", "DEST must not contain `..`"),
         (2, "data", "bad --add `data`: it must be SRC:DEST"),
     ] {
@@ -533,31 +440,16 @@ fn an_option_that_makes_no_sense_is_a_usage_error() {
     for (option, value, words) in [
         ("--env", "A", "bad --env `A`: it must be KEY=VALUE"),
         ("--label", "=x", "bad --label `=x`: it must be KEY=VALUE"),
-        (
-            "--tag",
-            "Hello",
-            "bad --tag `Hello`: the repository must be in lower case; try `hello`",
-        ),
+        ("--tag", "Hello", "bad --tag `Hello`: the repository must be in lower case; try `hello`"),
         ("--tag", "a:-b", "bad --tag `a:-b`: `-b` is not a tag"),
-        (
-            "--workdir",
-            "a",
-            "bad --workdir `a`: it must be an absolute path",
-        ),
+        ("--workdir", "a", "bad --workdir `a`: it must be an absolute path"),
         ("--expose", "0", "bad --expose `0`: it must be a port"),
         ("--user", "a b", "bad --user `a b`"),
         ("--stop-signal", "NOPE", "bad --stop-signal `NOPE`"),
-        (
-            "--entrypoint",
-            "[",
-            "bad --entrypoint `[`: not a JSON array",
-        ),
+        ("--entrypoint", "[", "bad --entrypoint `[`: not a JSON array"),
     ] {
         let said = desk.fail(2, &["hello.wat", option, value]);
-        assert!(
-            said.contains(words) && said.contains("try 'wasm-image build --help'"),
-            "{said}"
-        );
+        assert!(said.contains(words) && said.contains("try 'wasm-image build --help'"), "{said}");
     }
 }
 
@@ -596,11 +488,7 @@ fn a_full_disk_leaves_the_old_image_and_nothing_new() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).starts_with("error: cannot write"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).starts_with("error: cannot write"), "{}", stderr(&output));
     assert_eq!(fs::read_to_string(old).unwrap(), "old");
     assert_eq!(desk.names(), ["big", "hello.tar", "hello.wat"]);
 }
@@ -610,17 +498,11 @@ fn an_interrupt_leaves_the_old_image_and_nothing_new() {
     let desk = Desk::new();
     let old = desk.file("hello.tar", "old");
     desk.file("big", noise(64 << 20));
-    let mut build = desk
-        .command(&["hello.wat", "--add", "big:/big"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut build =
+        desk.command(&["hello.wat", "--add", "big:/big"]).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(150));
     build.kill().unwrap();
-    assert!(
-        !build.wait().unwrap().success(),
-        "it was done before it could be interrupted"
-    );
+    assert!(!build.wait().unwrap().success(), "it was done before it could be interrupted");
     assert_eq!(fs::read_to_string(old).unwrap(), "old");
     assert_eq!(desk.names(), ["big", "hello.tar", "hello.wat"]);
 }
@@ -638,11 +520,7 @@ fn a_reader_that_goes_away_is_an_error_not_a_crash() {
     drop(build.stdout.take());
     let output = build.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("cannot write to stdout: Broken pipe"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("cannot write to stdout: Broken pipe"), "{}", stderr(&output));
 }
 
 /// Bytes that do not compress.

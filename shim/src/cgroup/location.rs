@@ -28,9 +28,8 @@ pub struct Hierarchy {
 
 /// The v1 controllers that a container is put under. Not `devices`: no mount of a container lets a
 /// device node be opened but its own `/dev`.
-const USED_V1: [&str; 9] = [
-    "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer", "hugetlb", "name=systemd",
-];
+const USED_V1: [&str; 9] =
+    ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer", "hugetlb", "name=systemd"];
 
 /// Where a container's groups lie below every hierarchy's mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +125,9 @@ pub fn hierarchies() -> Result<Vec<Hierarchy>, Error> {
     let path = Path::new("/proc/self/mountinfo");
     let text = fs::read_to_string(path).map_err(Error::at("read", path))?;
     let mut all = parse_mountinfo(&text);
-    let v1 = all.iter().any(|h| h.version == Version::V1 && h.controllers.iter().any(|c| c == "memory" || c == "pids"));
+    let v1 = all.iter().any(|h| {
+        h.version == Version::V1 && h.controllers.iter().any(|c| c == "memory" || c == "pids")
+    });
     all.retain(|h| (h.version == Version::V1) == v1);
     if !v1 {
         all.truncate(1);
@@ -183,7 +184,9 @@ fn own_group(hierarchy: &Hierarchy) -> Result<PathBuf, Error> {
         let (controllers, path) = (fields.next()?, fields.next()?);
         let ours = match hierarchy.version {
             Version::V2 => controllers.is_empty(),
-            Version::V1 => controllers.split(',').any(|c| hierarchy.controllers.iter().any(|h| h == c)),
+            Version::V1 => {
+                controllers.split(',').any(|c| hierarchy.controllers.iter().any(|h| h == c))
+            }
         };
         ours.then(|| path.trim_start_matches('/').into())
     });

@@ -49,7 +49,9 @@ pub enum Error {
         pid: Pid,
     },
     /// A path that is not of the form asked for.
-    #[error("cgroup: expected linux.cgroupsPath to be of format slice:prefix:name for systemd cgroups, got {0:?} instead")]
+    #[error(
+        "cgroup: expected linux.cgroupsPath to be of format slice:prefix:name for systemd cgroups, got {0:?} instead"
+    )]
     NotSystemd(String),
 }
 
@@ -122,17 +124,12 @@ impl Cgroup {
             Version::V1 => location::make_v1(hierarchy, &path)?,
             Version::V2 => location::make_v2(hierarchy, &path)?,
         }
-        self.dirs.push(Dir {
-            controllers: hierarchy.controllers.clone(),
-            path,
-        });
+        self.dirs.push(Dir { controllers: hierarchy.controllers.clone(), path });
         Ok(())
     }
 
     fn join(&self, pid: Pid) -> Result<(), Error> {
-        self.dirs
-            .iter()
-            .try_for_each(|dir| write(&dir.path.join("cgroup.procs"), &pid.to_string()))
+        self.dirs.iter().try_for_each(|dir| write(&dir.path.join("cgroup.procs"), &pid.to_string()))
     }
 
     /// Which of the two interfaces it is.

@@ -13,8 +13,18 @@ pub fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Error> {
     }
     if let Some(cpu) = resources.cpu() {
         limits.cpu(cpu)?;
-        limits.set("cpu.cpus", "cpuset", "cpuset.cpus", cpu.cpus().clone().filter(|c| !c.is_empty()))?;
-        limits.set("cpu.mems", "cpuset", "cpuset.mems", cpu.mems().clone().filter(|m| !m.is_empty()))?;
+        limits.set(
+            "cpu.cpus",
+            "cpuset",
+            "cpuset.cpus",
+            cpu.cpus().clone().filter(|c| !c.is_empty()),
+        )?;
+        limits.set(
+            "cpu.mems",
+            "cpuset",
+            "cpuset.mems",
+            cpu.mems().clone().filter(|m| !m.is_empty()),
+        )?;
     }
     if let Some(pids) = resources.pids() {
         let limit = pids.limit();
@@ -52,9 +62,7 @@ impl Limits<'_> {
     }
 
     fn dir(&self, limit: &'static str, controller: &'static str) -> Result<&Path, Error> {
-        self.cgroup
-            .dir(controller)
-            .ok_or(Error::NoController { limit, controller })
+        self.cgroup.dir(controller).ok_or(Error::NoController { limit, controller })
     }
 
     fn memory(&self, memory: &LinuxMemory) -> Result<(), Error> {
@@ -68,7 +76,11 @@ impl Limits<'_> {
                 set("memory.limit", "memory.limit_in_bytes", text(limit))?;
                 // Where swap is not accounted the file is missing, and there is nothing to limit.
                 let accounted = self.cgroup.text("memory", "memory.memsw.limit_in_bytes").is_some();
-                set("memory.swap", "memory.memsw.limit_in_bytes", text(swap).filter(|_| accounted))?;
+                set(
+                    "memory.swap",
+                    "memory.memsw.limit_in_bytes",
+                    text(swap).filter(|_| accounted),
+                )?;
                 set("memory.reservation", "memory.soft_limit_in_bytes", text(reservation))?;
                 let swappiness = memory.swappiness().map(|n| n.to_string());
                 set("memory.swappiness", "memory.swappiness", swappiness)?;
@@ -120,7 +132,9 @@ impl Limits<'_> {
         let (controller, file, weight) = match self.cgroup.version {
             Version::V1 => ("blkio", "blkio.weight", weight.map(u64::from)),
             // v1's 10..1000 to v2's 1..10000
-            Version::V2 => ("io", "io.weight", weight.map(|n| 1 + (u64::from(n) - 10) * 9999 / 990)),
+            Version::V2 => {
+                ("io", "io.weight", weight.map(|n| 1 + (u64::from(n) - 10) * 9999 / 990))
+            }
         };
         self.set("blockIO.weight", controller, file, weight.map(|n| n.to_string()))?;
         let throttles = [
@@ -143,9 +157,12 @@ impl Limits<'_> {
             Version::V1 => {
                 self.set("blockIO.throttle", "blkio", v1, Some(format!("{major}:{minor} {rate}")))
             }
-            Version::V2 => {
-                self.set("blockIO.throttle", "io", "io.max", Some(format!("{major}:{minor} {v2}={rate}")))
-            }
+            Version::V2 => self.set(
+                "blockIO.throttle",
+                "io",
+                "io.max",
+                Some(format!("{major}:{minor} {v2}={rate}")),
+            ),
         }
     }
 

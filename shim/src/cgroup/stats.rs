@@ -232,11 +232,7 @@ fn io_v1(cgroup: &Cgroup) -> Vec<IoEntry> {
 
 fn device(text: &str) -> Option<IoEntry> {
     let (major, minor) = text.split_once(':')?;
-    Some(IoEntry {
-        major: major.parse().ok()?,
-        minor: minor.parse().ok()?,
-        ..IoEntry::default()
-    })
+    Some(IoEntry { major: major.parse().ok()?, minor: minor.parse().ok()?, ..IoEntry::default() })
 }
 
 #[cfg(test)]
@@ -247,7 +243,12 @@ mod tests {
     fn v2_io_lines_become_entries() {
         let entries = io_v2("8:0 rbytes=4096 wbytes=512 rios=2 wios=1 dbytes=0 dios=0\n");
         let expected = IoEntry {
-            major: 8, minor: 0, read_bytes: 4096, written_bytes: 512, reads: 2, writes: 1,
+            major: 8,
+            minor: 0,
+            read_bytes: 4096,
+            written_bytes: 512,
+            reads: 2,
+            writes: 1,
         };
         assert_eq!(entries, [expected]);
     }

@@ -36,7 +36,8 @@ pub fn is_running() -> bool {
 
 /// Has systemd make the scope with `pid` in it, and waits until it is there.
 pub fn start(scope: &Scope, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
-    let failed = Error::at(format!("have systemd make the scope {} by", scope.unit), Path::new(SOCKET));
+    let failed =
+        Error::at(format!("have systemd make the scope {} by", scope.unit), Path::new(SOCKET));
     Bus::connect().and_then(|mut bus| bus.start_unit(scope, pid, resources)).map_err(failed)
 }
 
@@ -79,7 +80,12 @@ impl Bus {
         Ok(Self { stream, serial: 0, ended: Vec::new() })
     }
 
-    fn start_unit(&mut self, scope: &Scope, pid: Pid, resources: &LinuxResources) -> io::Result<()> {
+    fn start_unit(
+        &mut self,
+        scope: &Scope,
+        pid: Pid,
+        resources: &LinuxResources,
+    ) -> io::Result<()> {
         let mut body = Writer::default();
         body.string(&scope.unit);
         body.string("fail");
@@ -115,7 +121,8 @@ impl Bus {
         const ERROR: u8 = 3;
         let mut head = [0; 16];
         self.stream.read_exact(&mut head)?;
-        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (body_length, fields_length) = (word(4) as usize, word(12) as usize);
         if head[0] != b'l' || body_length.max(fields_length) > 1 << 20 {
             return Err(io::ErrorKind::InvalidData.into());
@@ -153,9 +160,8 @@ fn properties(list: &mut Writer, scope: &Scope, pid: Pid, resources: &LinuxResou
     list.property("Description", "s", |v| v.string(&description));
     list.property("Slice", "s", |v| v.string(&scope.slice));
     list.property("PIDs", "au", |v| v.array_of(4, |pids| pids.u32(pid.as_raw() as u32)));
-    for flag in [
-        "Delegate", "MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting",
-    ] {
+    for flag in ["Delegate", "MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"]
+    {
         list.property(flag, "b", |v| v.u32(1));
     }
     list.property("DefaultDependencies", "b", |v| v.u32(0));

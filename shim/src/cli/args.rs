@@ -55,9 +55,8 @@ impl Args {
                 Some((flag, value)) => (flag, Some(value)),
                 None => (flag, None),
             };
-            let mut value = || {
-                value.or_else(|| words.next()).ok_or(format!("flag -{flag} needs a value"))
-            };
+            let mut value =
+                || value.or_else(|| words.next()).ok_or(format!("flag -{flag} needs a value"));
             match flag {
                 "v" | "version" => action = Some(Action::Version),
                 "info" => action = Some(Action::Info),

@@ -124,7 +124,11 @@ mod tests {
 
     #[test]
     fn options_or_nothing_are_the_older_dialect_answered_with_the_plain_address() {
-        let options = Any { type_url: "runtimeoptions.v1.Options".into(), value: vec![1], ..Default::default() };
+        let options = Any {
+            type_url: "runtimeoptions.v1.Options".into(),
+            value: vec![1],
+            ..Default::default()
+        };
         for input in [Vec::new(), options.write_to_bytes().unwrap()] {
             let bootstrap = Bootstrap::read(&input, &args(), Some("/c.ttrpc".into())).unwrap();
             assert_eq!(bootstrap.answer("unix:///s").unwrap(), b"unix:///s");

@@ -6,8 +6,9 @@
 use crate::launch::UNUSABLE;
 use crate::sys;
 use artifact::cache::{self, Cache, DEFAULT_MAX_SIZE};
+use artifact::compile;
 use artifact::digest::Digest;
-use artifact::{compile, engine};
+use artifact::engine::{self, Engine};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -16,7 +17,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
-use wasmtime::Engine;
 
 /// `nobody` of every distribution.
 const NOBODY: u32 = 65534;
@@ -63,7 +63,8 @@ pub fn run(root: &str, digest: &str) -> ExitCode {
 
 fn make(root: &Path, digest: &str) -> Result<(), Error> {
     let internal = |e: &dyn std::fmt::Display| Error::Internal(e.to_string());
-    let digest = Digest::parse(digest).ok_or_else(|| internal(&"usage: compile ROOT SHA256 <WASM"))?;
+    let digest =
+        Digest::parse(digest).ok_or_else(|| internal(&"usage: compile ROOT SHA256 <WASM"))?;
     let engine = engine::engine().map_err(|e| internal(&e))?;
     let cache = Cache::open(root, &engine)?;
     let lock = cache.lock(&digest)?;
@@ -72,7 +73,9 @@ fn make(root: &Path, digest: &str) -> Result<(), Error> {
     }
     let wasm = read_wasm(&digest)?;
     let told = |e: Error| match e {
-        Error::Internal(words) => Error::Internal(format!("code cache {}: {words}", root.display())),
+        Error::Internal(words) => {
+            Error::Internal(format!("code cache {}: {words}", root.display()))
+        }
         other => other,
     };
     cache.put(&digest, &lock, |file| in_child(&engine, &wasm, file).map_err(told))?;

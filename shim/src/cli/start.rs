@@ -20,7 +20,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let input = read_input()?;
     let bootstrap = Bootstrap::read(&input, args, std::env::var("TTRPC_ADDRESS").ok())?;
     let group = group(&spec::annotations(&bundle)?, &args.id);
-    let name = Digest::of([&args.address, &args.namespace, &group].map(String::as_str).join("/").as_bytes());
+    let name = Digest::of(
+        [&args.address, &args.namespace, &group].map(String::as_str).join("/").as_bytes(),
+    );
     let socket = bootstrap.socket_dir.join(name.to_string());
     let address = format!("unix://{}", socket.display());
     if let Some(listener) = listen(&socket)? {

@@ -16,7 +16,9 @@ pub enum Error {
     #[error("the compiled code cannot be loaded: {0}")]
     Code(String),
     /// It wants something that nobody here provides.
-    #[error("an import cannot be satisfied: {0}; this runtime provides WASI preview 1 and the interfaces of wasi:cli 0.2")]
+    #[error(
+        "an import cannot be satisfied: {0}; this runtime provides WASI preview 1 and the interfaces of wasi:cli 0.2"
+    )]
     Import(String),
     /// The export that should be called is not there.
     #[error("{wanted}; it exports {exports}")]
@@ -123,7 +125,8 @@ fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result
     let callable = match module.get_export(wanted) {
         Some(ExternType::Func(ty)) if ty.params().len() == 0 => true,
         Some(ExternType::Func(_)) => {
-            let wanted = format!("the function {wanted:?} takes parameters, so it cannot be called");
+            let wanted =
+                format!("the function {wanted:?} takes parameters, so it cannot be called");
             return Err(Error::Export { wanted, exports: functions(module) });
         }
         _ => false,
@@ -132,7 +135,8 @@ fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result
         let wanted = match export {
             Some(name) => format!("the module exports no function {name:?}"),
             None => "the module exports no _start, so it is not a command; build it as one, or \
-                     name another function with ENTRYPOINT [\"FILE#FUNCTION\"]".into(),
+                     name another function with ENTRYPOINT [\"FILE#FUNCTION\"]"
+                .into(),
         };
         return Err(Error::Export { wanted, exports: functions(module) });
     }
@@ -143,12 +147,13 @@ fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result
     Ok(Kind::Module(pre, wanted.to_owned()))
 }
 
-fn link_component(engine: &Engine, component: &Component, export: Option<&str>) -> Result<Kind, Error> {
-    let names: Vec<String> = component
-        .component_type()
-        .exports(engine)
-        .map(|(name, _)| name.to_owned())
-        .collect();
+fn link_component(
+    engine: &Engine,
+    component: &Component,
+    export: Option<&str>,
+) -> Result<Kind, Error> {
+    let names: Vec<String> =
+        component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
     if export.is_none()
         && let Some(handler) = names.iter().find(|n| n.starts_with("wasi:http/"))
     {

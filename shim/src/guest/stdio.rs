@@ -3,6 +3,8 @@
 //! slow or gone holds up the guest's writes and nothing else.
 
 use crate::sys;
+use async_trait::async_trait;
+use bytes::Bytes;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, IsTerminal as _};
@@ -14,7 +16,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
-use bytes::Bytes;
 
 /// How much a guest may hand over in one write, in bytes: what a pipe holds.
 const PERMIT: usize = 64 * 1024;
@@ -93,14 +94,14 @@ impl Input {
     }
 }
 
-#[wasmtime_wasi::async_trait]
+#[async_trait]
 impl Pollable for Input {
     async fn ready(&mut self) {
         self.0.until(Interest::READABLE, || self.is_ready()).await;
     }
 }
 
-#[wasmtime_wasi::async_trait]
+#[async_trait]
 impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         if size == 0 {
@@ -198,24 +199,19 @@ impl Output {
 
     fn add(&self, bytes: Bytes) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        *pending = if pending.is_empty() {
-            bytes
-        } else {
-            [&pending[..], &bytes[..]].concat().into()
-        };
+        *pending =
+            if pending.is_empty() { bytes } else { [&pending[..], &bytes[..]].concat().into() };
     }
 }
 
-#[wasmtime_wasi::async_trait]
+#[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
-        self.descriptor
-            .until(Interest::WRITABLE, || self.push().unwrap_or(true))
-            .await;
+        self.descriptor.until(Interest::WRITABLE, || self.push().unwrap_or(true)).await;
     }
 }
 
-#[wasmtime_wasi::async_trait]
+#[async_trait]
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.add(bytes);

@@ -13,10 +13,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A bare name that is in no folder of PATH.
-    #[error("exec: {0:?}: executable file not found in $PATH of the image, nor in the working directory; ENTRYPOINT must name a .wasm file of the image")]
+    #[error(
+        "exec: {0:?}: executable file not found in $PATH of the image, nor in the working directory; ENTRYPOINT must name a .wasm file of the image"
+    )]
     NotFound(String),
     /// A path that is not there.
-    #[error("exec: {0:?}: no such file or directory in the image; ENTRYPOINT must name a .wasm file of the image")]
+    #[error(
+        "exec: {0:?}: no such file or directory in the image; ENTRYPOINT must name a .wasm file of the image"
+    )]
     NoSuchFile(String),
     /// A folder, a device or the like.
     #[error("exec: {0:?}: permission denied: it is not a regular file")]

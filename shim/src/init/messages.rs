@@ -85,7 +85,11 @@ impl Failure {
 ///
 /// # Errors
 /// When the other side is gone.
-pub fn send<T: Serialize>(channel: &Channel, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub fn send<T: Serialize>(
+    channel: &Channel,
+    message: &T,
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     channel.send(&serde_json::to_vec(message)?, fd)
 }
 

@@ -95,7 +95,8 @@ fn prepare(
     rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
     enter_user_namespace(plan, channel, user.as_ref())?;
     privileges::drop_to(&plan.process)?;
-    let grants = guest::Grants::new(plan).map_err(|e| Failure::new(Reason::Internal, format!("{e:#}")))?;
+    let grants =
+        guest::Grants::new(plan).map_err(|e| Failure::new(Reason::Internal, format!("{e:#}")))?;
     // Landlock and seccomp stand here, once all that they forbid is done.
     send(channel, &FromInit::Ready, None)?;
     Ok((loaded, grants))

@@ -72,7 +72,8 @@ impl Code {
     }
 
     async fn compile(&self, digest: &str, word: &str, wasm: OwnedFd) -> Result<(), Error> {
-        let mut stderr = File::from(memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
+        let mut stderr =
+            File::from(memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
         let mut child = Command::new("/proc/self/exe")
             .arg("compile")
             .arg(&self.root)
@@ -103,7 +104,9 @@ fn failed(word: &str, status: ExitStatus, said: &str) -> Failure {
         _ => Reason::Internal,
     };
     match said {
-        "" => Failure::new(reason, format!("cannot compile {word}: the compiler ended with {status}")),
+        "" => {
+            Failure::new(reason, format!("cannot compile {word}: the compiler ended with {status}"))
+        }
         said => Failure::new(reason, format!("cannot run {word}: {said}")),
     }
 }

@@ -42,7 +42,8 @@ impl Streams {
                 (open(OFlag::O_RDONLY)?, Some(open(OFlag::O_WRONLY)?))
             }
         };
-        let inherited = [reader, output("stdout", &paths.stdout)?, output("stderr", &paths.stderr)?];
+        let inherited =
+            [reader, output("stdout", &paths.stdout)?, output("stderr", &paths.stderr)?];
         Ok(Self { inherited, stdin: writer })
     }
 }
@@ -52,7 +53,9 @@ fn output(name: &'static str, path: &str) -> Result<OwnedFd, Error> {
         None if path.is_empty() => Ok(null()?),
         None => open(name, path, OFlag::O_RDWR | OFlag::O_NONBLOCK),
         Some(("fifo", path)) => open(name, path, OFlag::O_RDWR | OFlag::O_NONBLOCK),
-        Some(("file", path)) => open(name, path, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT),
+        Some(("file", path)) => {
+            open(name, path, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT)
+        }
         Some(_) => Err(Error::NotYet("log drivers (binary://)")),
     }
 }

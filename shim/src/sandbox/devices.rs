@@ -11,13 +11,8 @@ use std::path::Path;
 /// What every program may expect of the devices that runtimes must provide
 /// (<https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#default-devices>),
 /// but for terminals.
-const USUAL: [(&str, u64, u64); 5] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-];
+const USUAL: [(&str, u64, u64); 5] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9)];
 
 /// Fills the freshly mounted `dev` with the usual nodes and those of the plan.
 ///

@@ -97,7 +97,8 @@ impl Running {
     /// When it ended with an error.
     pub fn finish(mut self) -> Result<(), Error> {
         let path = self.path;
-        let status = self.child.wait().map_err(|source| Error::Run { path: path.clone(), source })?;
+        let status =
+            self.child.wait().map_err(|source| Error::Run { path: path.clone(), source })?;
         // A status of nothing but a caught SIGPIPE is its reader's fault, not a success either.
         if status.success() && status.signal().is_none() {
             return Ok(());

@@ -31,5 +31,4 @@ impl Error {
         self.hint = hint;
         self
     }
-
 }

@@ -77,8 +77,9 @@ pub fn enter_user(isolation: &Isolation, joined: Option<&File>) -> Result<(), Er
     match joined {
         Some(file) => setns(file.as_fd(), CloneFlags::CLONE_NEWUSER)
             .map_err(Error::step("join the user namespace")),
-        None if isolation.is_new(Kind::User) => unshare(CloneFlags::CLONE_NEWUSER)
-            .map_err(Error::step("make a user namespace")),
+        None if isolation.is_new(Kind::User) => {
+            unshare(CloneFlags::CLONE_NEWUSER).map_err(Error::step("make a user namespace"))
+        }
         None => Ok(()),
     }
 }
@@ -116,8 +117,15 @@ fn names(isolation: &Isolation) -> Result<(), Error> {
 /// change.
 fn sysctl(isolation: &Isolation, name: &str, value: &str) -> Result<(), Error> {
     const IPC: [&str; 9] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
-        "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.domainname",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.domainname",
     ];
     let owner = if name.starts_with("net.") {
         Kind::Network

@@ -19,8 +19,13 @@ pub fn set_limits(process: &Process) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     if let Some(score) = process.oom_score_adj {
         match fs::write("/proc/self/oom_score_adj", score.to_string()) {
-            Err(e) if e.raw_os_error() == Some(Errno::EACCES as i32) || e.raw_os_error() == Some(Errno::EPERM as i32) => {
-                warnings.push(format!("process.oomScoreAdj: {score} needs CAP_SYS_RESOURCE; left as it is"));
+            Err(e)
+                if e.raw_os_error() == Some(Errno::EACCES as i32)
+                    || e.raw_os_error() == Some(Errno::EPERM as i32) =>
+            {
+                warnings.push(format!(
+                    "process.oomScoreAdj: {score} needs CAP_SYS_RESOURCE; left as it is"
+                ));
             }
             set => set.map_err(Error::step(format!("set oom_score_adj to {score}")))?,
         }
@@ -32,8 +37,11 @@ pub fn set_limits(process: &Process) -> Result<Vec<String>, Error> {
         match sys::process::set_limit(number, soft, hard) {
             Err(Errno::EPERM) => {
                 let most = sys::process::hard_limit(number).map_err(Error::step(what()))?;
-                sys::process::set_limit(number, soft.min(most), most).map_err(Error::step(what()))?;
-                warnings.push(format!("process.rlimits: {name} {hard} needs CAP_SYS_RESOURCE; {most} it is"));
+                sys::process::set_limit(number, soft.min(most), most)
+                    .map_err(Error::step(what()))?;
+                warnings.push(format!(
+                    "process.rlimits: {name} {hard} needs CAP_SYS_RESOURCE; {most} it is"
+                ));
             }
             set => set.map_err(Error::step(what()))?,
         }
@@ -96,7 +104,8 @@ impl Sets {
     fn bound(&self) -> Result<(), Error> {
         let all = caps::read(None, CapSet::Bounding).map_err(failed("read the bounding set"))?;
         for capability in all.difference(&self.bounding) {
-            caps::drop(None, CapSet::Bounding, *capability).map_err(failed("bound capabilities"))?;
+            caps::drop(None, CapSet::Bounding, *capability)
+                .map_err(failed("bound capabilities"))?;
         }
         Ok(())
     }
@@ -121,7 +130,8 @@ impl Sets {
         set(CapSet::Permitted, &permitted)?;
         for capability in &self.ambient {
             if permitted.contains(capability) && inheritable.contains(capability) {
-                caps::raise(None, CapSet::Ambient, *capability).map_err(failed("raise capabilities"))?;
+                caps::raise(None, CapSet::Ambient, *capability)
+                    .map_err(failed("raise capabilities"))?;
             }
         }
         Ok(())
@@ -133,10 +143,7 @@ fn failed(step: &'static str) -> impl FnOnce(caps::errors::CapsError) -> Error {
 }
 
 fn known(capabilities: &Capabilities) -> CapsHashSet {
-    capabilities
-        .iter()
-        .filter_map(|c| Capability::from_str(&format!("CAP_{c}")).ok())
-        .collect()
+    capabilities.iter().filter_map(|c| Capability::from_str(&format!("CAP_{c}")).ok()).collect()
 }
 
 /// The kernel's number of a resource (getrlimit(2)).

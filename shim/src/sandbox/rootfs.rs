@@ -43,8 +43,10 @@ pub fn mount_all(plan: &Plan, parts: &[Mount]) -> Result<OwnedFd, Error> {
         mount_one(root.as_fd(), mount, plan)?;
     }
     detach_procfs(rootfs)?;
-    make_dir(root.as_fd(), &plan.process.cwd)
-        .map_err(Error::step(format!("make the working directory {}", plan.process.cwd.display())))?;
+    make_dir(root.as_fd(), &plan.process.cwd).map_err(Error::step(format!(
+        "make the working directory {}",
+        plan.process.cwd.display()
+    )))?;
     if plan.rootfs_read_only {
         sys::mount::add_attributes(root.as_fd(), MsFlags::MS_RDONLY, false)
             .map_err(Error::step("make the rootfs read-only"))?;
@@ -71,12 +73,17 @@ pub fn pivot(root: BorrowedFd<'_>, propagation: MsFlags) -> Result<(), Error> {
 
 fn mount_root(part: &Mount, rootfs: &Path) -> Result<(), Error> {
     let (source, fstype, bind) = match &part.kind {
-        MountKind::Bind { source, recursive: true } => (source, NONE, MsFlags::MS_BIND | MsFlags::MS_REC),
+        MountKind::Bind { source, recursive: true } => {
+            (source, NONE, MsFlags::MS_BIND | MsFlags::MS_REC)
+        }
         MountKind::Bind { source, recursive: false } => (source, NONE, MsFlags::MS_BIND),
-        MountKind::Filesystem { fstype, source } => (source, Some(fstype.as_str()), MsFlags::empty()),
+        MountKind::Filesystem { fstype, source } => {
+            (source, Some(fstype.as_str()), MsFlags::empty())
+        }
         MountKind::Withheld => return Ok(()),
     };
-    let what = || format!("mount the rootfs from {} ({})", source.display(), fstype.unwrap_or("bind"));
+    let what =
+        || format!("mount the rootfs from {} ({})", source.display(), fstype.unwrap_or("bind"));
     mount(Some(source), rootfs, fstype, part.flags | bind, Some(part.data.as_str()))
         .map_err(Error::step(what()))?;
     if !bind.is_empty() && part.flags.contains(MsFlags::MS_RDONLY) {
@@ -143,7 +150,8 @@ fn finish(root: BorrowedFd<'_>, one: &Mount, recursive: bool) -> Result<(), Erro
             .map_err(Error::step(what()))?;
     }
     if late && !one.flags.is_empty() {
-        sys::mount::add_attributes(target.as_fd(), one.flags, false).map_err(Error::step(what()))?;
+        sys::mount::add_attributes(target.as_fd(), one.flags, false)
+            .map_err(Error::step(what()))?;
     }
     if one.recursively_read_only {
         sys::mount::add_attributes(target.as_fd(), MsFlags::MS_RDONLY, true)

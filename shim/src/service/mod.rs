@@ -13,6 +13,7 @@ pub use publisher::Publisher;
 use crate::launch::Paths;
 use crate::spec::Mount;
 use crate::task::{Exit, Handle, Request, Status, Tasks};
+use async_trait::async_trait;
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
@@ -63,7 +64,7 @@ impl Service {
     }
 }
 
-#[wasmtime_wasi::async_trait]
+#[async_trait]
 impl Task for Service {
     async fn create(
         &self,
@@ -73,19 +74,14 @@ impl Task for Service {
         if !request.checkpoint.is_empty() {
             return Err(NotYet("restoring a checkpoint").into());
         }
-        let options = options::read(request.options.as_ref()).map_err(|e| {
-            get_rpc_status(Code::INVALID_ARGUMENT, format!("runtime options: {e}"))
-        })?;
+        let options = options::read(request.options.as_ref())
+            .map_err(|e| get_rpc_status(Code::INVALID_ARGUMENT, format!("runtime options: {e}")))?;
         let mount = |m: &api::Mount| Mount::of_rootfs(&m.type_, &m.source, &m.options);
         let request = Request {
             id: request.id,
             bundle: PathBuf::from(request.bundle),
             rootfs: request.rootfs.iter().map(mount).collect(),
-            streams: Paths {
-                stdin: request.stdin,
-                stdout: request.stdout,
-                stderr: request.stderr,
-            },
+            streams: Paths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
             terminal: request.terminal,
             systemd_cgroup: options.systemd_cgroup,
         };
@@ -93,12 +89,20 @@ impl Task for Service {
         Ok(api::CreateTaskResponse { pid: pid.as_raw() as u32, ..Default::default() })
     }
 
-    async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> Result<api::StartResponse> {
+    async fn start(
+        &self,
+        _: &TtrpcContext,
+        request: api::StartRequest,
+    ) -> Result<api::StartResponse> {
         let pid = self.task(&request.id, &request.exec_id)?.start().await.map_err(rpc)?;
         Ok(api::StartResponse { pid: pid.as_raw() as u32, ..Default::default() })
     }
 
-    async fn state(&self, _: &TtrpcContext, request: api::StateRequest) -> Result<api::StateResponse> {
+    async fn state(
+        &self,
+        _: &TtrpcContext,
+        request: api::StateRequest,
+    ) -> Result<api::StateResponse> {
         let snapshot = self.task(&request.id, &request.exec_id)?.snapshot().await.map_err(rpc)?;
         let status = match snapshot.status {
             Status::Created => api::Status::CREATED,
@@ -133,7 +137,11 @@ impl Task for Service {
         Ok(api::Empty::new())
     }
 
-    async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> Result<api::DeleteResponse> {
+    async fn delete(
+        &self,
+        _: &TtrpcContext,
+        request: api::DeleteRequest,
+    ) -> Result<api::DeleteResponse> {
         let (pid, exit) = self.task(&request.id, &request.exec_id)?.delete().await.map_err(rpc)?;
         let (exit_status, exited_at) = exit_fields(Some(&exit));
         Ok(api::DeleteResponse {
@@ -164,14 +172,22 @@ impl Task for Service {
         Ok(api::Empty::new())
     }
 
-    async fn stats(&self, _: &TtrpcContext, request: api::StatsRequest) -> Result<api::StatsResponse> {
+    async fn stats(
+        &self,
+        _: &TtrpcContext,
+        request: api::StatsRequest,
+    ) -> Result<api::StatsResponse> {
         let (version, stats) = self.task(&request.id, "")?.stats().await.map_err(rpc)?;
         let metrics = stats::metrics(version, &stats)
             .map_err(|e| get_rpc_status(Code::INTERNAL, e.to_string()))?;
         Ok(api::StatsResponse { stats: MessageField::some(metrics), ..Default::default() })
     }
 
-    async fn connect(&self, _: &TtrpcContext, request: api::ConnectRequest) -> Result<api::ConnectResponse> {
+    async fn connect(
+        &self,
+        _: &TtrpcContext,
+        request: api::ConnectRequest,
+    ) -> Result<api::ConnectResponse> {
         // containerd also connects to a shim that has no container yet, as to one of a pod.
         let pid = match self.tasks.get(&request.id) {
             Ok(task) => task.snapshot().await.map_err(rpc)?.pid.as_raw(),
@@ -185,7 +201,11 @@ impl Task for Service {
         })
     }
 
-    async fn shutdown(&self, _: &TtrpcContext, request: api::ShutdownRequest) -> Result<api::Empty> {
+    async fn shutdown(
+        &self,
+        _: &TtrpcContext,
+        request: api::ShutdownRequest,
+    ) -> Result<api::Empty> {
         if self.tasks.is_empty() || request.now {
             self.shutdown.notify_one();
         }
@@ -212,7 +232,11 @@ impl Task for Service {
         Err(NotYet("resize of a terminal").into())
     }
 
-    async fn checkpoint(&self, _: &TtrpcContext, _: api::CheckpointTaskRequest) -> Result<api::Empty> {
+    async fn checkpoint(
+        &self,
+        _: &TtrpcContext,
+        _: api::CheckpointTaskRequest,
+    ) -> Result<api::Empty> {
         Err(NotYet("checkpoint").into())
     }
 }

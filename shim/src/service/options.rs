@@ -25,7 +25,9 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Options for another runtime.
-    #[error("unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup")]
+    #[error(
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup"
+    )]
     Type(String),
     /// Bytes that are not what their type says.
     #[error("malformed: {0}")]
@@ -70,7 +72,8 @@ pub fn read(any: Option<&Any>) -> Result<Options, Error> {
     if path.is_empty() {
         return Ok(Options::default());
     }
-    let text = fs::read_to_string(&path).map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+    let text = fs::read_to_string(&path)
+        .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
     parse(&path, &text)
 }
 

@@ -54,7 +54,9 @@ fn of_v1(stats: &Stats) -> v1::Metrics {
         }),
         memory: MessageField::some(memory_v1(stats)),
         blkio: MessageField::some(v1::BlkIOStat {
-            io_service_bytes_recursive: io(|e| [("Read", e.read_bytes), ("Write", e.written_bytes)]),
+            io_service_bytes_recursive: io(|e| {
+                [("Read", e.read_bytes), ("Write", e.written_bytes)]
+            }),
             io_serviced_recursive: io(|e| [("Read", e.reads), ("Write", e.writes)]),
             ..Default::default()
         }),

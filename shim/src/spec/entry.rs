@@ -40,16 +40,9 @@ impl Entry {
         let candidates = if file.contains('/') {
             vec![cwd.join(file)]
         } else {
-            search_path(env)
-                .map(|dir| cwd.join(dir).join(file))
-                .chain([cwd.join(file)])
-                .collect()
+            search_path(env).map(|dir| cwd.join(dir).join(file)).chain([cwd.join(file)]).collect()
         };
-        Ok(Self {
-            word: word.to_owned(),
-            candidates,
-            export: export.map(str::to_owned),
-        })
+        Ok(Self { word: word.to_owned(), candidates, export: export.map(str::to_owned) })
     }
 }
 

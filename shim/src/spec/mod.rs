@@ -83,19 +83,12 @@ pub fn annotations(bundle: &Path) -> Result<HashMap<String, String>, Error> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = fs::read(path).map_err(|source| Error::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    serde_json::from_slice(&text).map_err(|source| Error::Malformed {
-        path: path.to_owned(),
-        source,
-    })
+    let text =
+        fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text)
+        .map_err(|source| Error::Malformed { path: path.to_owned(), source })
 }
 
 fn invalid(field: impl Into<String>, why: impl Into<String>) -> Error {
-    Error::Invalid {
-        field: field.into(),
-        why: why.into(),
-    }
+    Error::Invalid { field: field.into(), why: why.into() }
 }

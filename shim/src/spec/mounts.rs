@@ -45,8 +45,20 @@ pub struct Mount {
 
 /// File systems that show the kernel rather than files.
 const KERNEL_VIEWS: [&str; 14] = [
-    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "securityfs", "debugfs", "tracefs",
-    "bpf", "configfs", "selinuxfs", "binfmt_misc", "fusectl",
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "mqueue",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "configfs",
+    "selinuxfs",
+    "binfmt_misc",
+    "fusectl",
 ];
 
 /// (option, flag, whether it sets the flag or clears it)
@@ -82,9 +94,8 @@ pub fn options() -> Vec<&'static str> {
     flags.chain(PROPAGATIONS).chain(["bind", "rbind", "rro"]).collect()
 }
 
-const PROPAGATIONS: [&str; 8] = [
-    "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable",
-];
+const PROPAGATIONS: [&str; 8] =
+    ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"];
 
 /// The propagation that an option of a mount, or `linux.rootfsPropagation`, names.
 pub fn propagation(word: &str) -> Option<MsFlags> {
@@ -110,10 +121,7 @@ impl Mount {
         let destination = Path::new("/").join(mount.destination());
         let field = || format!("mounts: {}", destination.display());
         if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(Error::Unsupported {
-                field: field(),
-                why: "idmapped mounts".into(),
-            });
+            return Err(Error::Unsupported { field: field(), why: "idmapped mounts".into() });
         }
         let words = mount.options().clone().unwrap_or_default();
         let options = Options::parse(&words);
@@ -152,14 +160,8 @@ impl Mount {
     pub fn of_rootfs(fstype: &str, source: &str, options: &[String]) -> Self {
         let options = Options::parse(options);
         let kind = match options.bind {
-            Some(recursive) => MountKind::Bind {
-                source: source.into(),
-                recursive,
-            },
-            None => MountKind::Filesystem {
-                fstype: fstype.into(),
-                source: source.into(),
-            },
+            Some(recursive) => MountKind::Bind { source: source.into(), recursive },
+            None => MountKind::Filesystem { fstype: fstype.into(), source: source.into() },
         };
         Self {
             destination: "/".into(),
@@ -246,10 +248,7 @@ mod tests {
             "destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro"]
         }))
         .unwrap();
-        assert_eq!(
-            mount.kind,
-            MountKind::Bind { source: "/bundle/data".into(), recursive: true }
-        );
+        assert_eq!(mount.kind, MountKind::Bind { source: "/bundle/data".into(), recursive: true });
         assert!(mount.read_only());
     }
 

@@ -150,9 +150,7 @@ fn cgroups_path(linux: &oci::Linux) -> Result<Option<String>, Error> {
     let Some(path) = linux.cgroups_path() else {
         return Ok(None);
     };
-    let text = path
-        .to_str()
-        .ok_or_else(|| invalid("linux.cgroupsPath", "not UTF-8"))?;
+    let text = path.to_str().ok_or_else(|| invalid("linux.cgroupsPath", "not UTF-8"))?;
     if path.components().any(|c| c.as_os_str() == "..") {
         return Err(invalid("linux.cgroupsPath", format!("{text:?} leads upwards")));
     }
@@ -215,10 +213,7 @@ impl Isolation {
                 n
             })
             .collect();
-        if !namespaces
-            .iter()
-            .any(|n| n.typ() == LinuxNamespaceType::Mount && n.path().is_none())
-        {
+        if !namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Mount && n.path().is_none()) {
             return Err(Error::Unsupported {
                 field: "linux.namespaces".into(),
                 why: "a container without a mount namespace of its own".into(),
@@ -349,7 +344,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let cases: [(&str, fn(&mut Value)); 7] = [
+        type Change = fn(&mut Value);
+        let cases: [(&str, Change); 7] = [
             ("process is missing", |s| drop(s.as_object_mut().unwrap().remove("process"))),
             ("process.args is missing", |s| s["process"]["args"] = json!([])),
             ("root is missing", |s| drop(s.as_object_mut().unwrap().remove("root"))),

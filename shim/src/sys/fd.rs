@@ -11,11 +11,7 @@ use std::path::Path;
 /// # Errors
 /// What open(2) fails with.
 pub fn open(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    Ok(nix::fcntl::open(
-        path,
-        flags | OFlag::O_CLOEXEC,
-        Mode::from_bits_truncate(0o600),
-    )?)
+    Ok(nix::fcntl::open(path, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))?)
 }
 
 /// Makes `target` (0, 1 or 2) another name of `fd`, kept over exec.

@@ -19,7 +19,10 @@ impl Watchable for Channel {}
 ///
 /// # Errors
 /// `EPERM` for what is always ready, as files are.
-pub fn watch<T: Watchable>(descriptor: T, interest: Interest) -> Result<AsyncFd<T>, (T, io::Error)> {
+pub fn watch<T: Watchable>(
+    descriptor: T,
+    interest: Interest,
+) -> Result<AsyncFd<T>, (T, io::Error)> {
     // SAFETY: a `Watchable` gives the same descriptor as long as it lives, and owns it or borrows
     // it from its owner, so it is open for as long as it is registered.
     unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(|e| e.into_parts())

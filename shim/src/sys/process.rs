@@ -20,9 +20,8 @@ pub fn die_with_parent() -> io::Result<()> {
 pub fn new_core_scheduling_group() -> io::Result<()> {
     const PIDTYPE_PGID: libc::c_ulong = 2;
     // SAFETY: plain system call without pointers.
-    let done = unsafe {
-        libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, PIDTYPE_PGID, 0)
-    };
+    let done =
+        unsafe { libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, PIDTYPE_PGID, 0) };
     Errno::result(done)?;
     Ok(())
 }

@@ -7,8 +7,18 @@ const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
 /// Signals whose default is Wasmtime's, the kernel's or harmless.
 const LEFT_ALONE: [i32; 13] = [
-    libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGKILL, libc::SIGSTOP, libc::SIGCONT,
-    libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT,
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCONT,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
     libc::SIGCHLD,
 ];
 
@@ -23,11 +33,8 @@ extern "C" fn exit_as_killed(signal: i32) {
 /// # Errors
 /// What sigaction(2) fails with.
 pub fn behave_as_container() -> nix::Result<()> {
-    let end = SigAction::new(
-        SigHandler::Handler(exit_as_killed),
-        SaFlags::SA_ONSTACK,
-        SigSet::empty(),
-    );
+    let end =
+        SigAction::new(SigHandler::Handler(exit_as_killed), SaFlags::SA_ONSTACK, SigSet::empty());
     for signal in ENDING {
         // SAFETY: the handler calls only `_exit`, which is async-signal-safe.
         unsafe { sigaction(signal, &end) }?;

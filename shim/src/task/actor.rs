@@ -47,7 +47,14 @@ impl Actor {
         let init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
-        let actor = Self { request, plan, pid, state: State::Live(Phase::Created, Box::new(init)), events, exit };
+        let actor = Self {
+            request,
+            plan,
+            pid,
+            state: State::Live(Phase::Created, Box::new(init)),
+            events,
+            exit,
+        };
         actor.tell(created);
         Ok(actor)
     }

@@ -129,7 +129,7 @@ impl Tasks {
                 }
             }
         });
-        created.await.unwrap_or_else(|_| Err(Error::Lost))
+        created.await.unwrap_or(Err(Error::Lost))
     }
 
     /// The container of this id.

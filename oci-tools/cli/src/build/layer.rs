@@ -47,19 +47,10 @@ impl Layer {
         }
         let (gzip, diff_id, _) = tar.into_inner().context(SCRATCH)?.finish();
         let (file, digest, size) = gzip.finish().context(SCRATCH)?.finish();
-        let mut content = file
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .context(SCRATCH)?;
+        let mut content =
+            file.into_inner().map_err(io::IntoInnerError::into_error).context(SCRATCH)?;
         content.rewind().context(SCRATCH)?;
-        Ok(Self {
-            content,
-            size,
-            digest,
-            diff_id,
-            files,
-            unpacked,
-        })
+        Ok(Self { content, size, digest, diff_id, files, unpacked })
     }
 }
 
@@ -74,10 +65,7 @@ fn append(
     let (kind, mode) = match node {
         Node::Dir => (EntryType::Directory, 0o755),
         Node::Link { .. } => (EntryType::Symlink, 0o777),
-        Node::Module
-        | Node::File {
-            executable: true, ..
-        } => (EntryType::Regular, 0o755),
+        Node::Module | Node::File { executable: true, .. } => (EntryType::Regular, 0o755),
         Node::File { .. } => (EntryType::Regular, 0o644),
     };
     let mut header = Header::new_gnu();
@@ -92,8 +80,7 @@ fn append(
         Node::File { source, .. } => append_file(tar, &mut header, path, source),
         Node::Link { target } => {
             header.set_size(0);
-            tar.append_link(&mut header, path, target)
-                .context(SCRATCH)?;
+            tar.append_link(&mut header, path, target).context(SCRATCH)?;
             Ok(0)
         }
     }
@@ -120,11 +107,7 @@ fn append_file(
     let file = File::open(source).with_context(unreadable)?;
     let size = file.metadata().with_context(unreadable)?.len();
     header.set_size(size);
-    let mut input = Input {
-        file: file.take(size),
-        source: source.to_owned(),
-        error: None,
-    };
+    let mut input = Input { file: file.take(size), source: source.to_owned(), error: None };
     let written = tar.append_data(header, path, &mut input);
     if let Some(error) = input.error {
         return Err(error).with_context(|| format!("cannot read {}", input.source.display()));
@@ -132,10 +115,7 @@ fn append_file(
     written.context(SCRATCH)?;
     // The header has already promised `size` bytes, so a tar cut here would be garbage.
     if input.file.limit() > 0 {
-        bail!(
-            "{} became shorter while it was read: build again",
-            source.display()
-        );
+        bail!("{} became shorter while it was read: build again", source.display());
     }
     Ok(size)
 }
@@ -166,11 +146,7 @@ struct Hashing<W> {
 
 impl<W> Hashing<W> {
     fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-            size: 0,
-        }
+        Self { inner, hash: Sha256::new(), size: 0 }
     }
 
     fn finish(self) -> (W, String, u64) {
@@ -194,10 +170,6 @@ impl<W: Write> Write for Hashing<W> {
 /// `sha256:` and 64 hexadecimal digits.
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#digests>
 pub fn digest(hash: Sha256) -> String {
-    let hex = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+    let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     format!("sha256:{hex}")
 }

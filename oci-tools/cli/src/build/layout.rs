@@ -57,13 +57,7 @@ impl Image {
             }],
         }));
         let index = index_document(&manifest, names).to_string().into_bytes();
-        Self {
-            config,
-            manifest,
-            index,
-            layer,
-            mtime: epoch.seconds,
-        }
+        Self { config, manifest, index, layer, mtime: epoch.seconds }
     }
 
     /// The layer that the manifest names.
@@ -73,10 +67,7 @@ impl Image {
 
     /// Writes the layout and gives its length in bytes. The layer's content is used up.
     pub fn write(&mut self, out: impl Write) -> io::Result<u64> {
-        let mut tar = Builder::new(Counting {
-            inner: out,
-            size: 0,
-        });
+        let mut tar = Builder::new(Counting { inner: out, size: 0 });
         let mtime = self.mtime;
         let mut file = |path: &str, size: u64, content: &mut dyn Read| {
             let mut header = header(EntryType::Regular, 0o644, size, mtime);
@@ -84,23 +75,11 @@ impl Image {
         };
         let version = json!({ "imageLayoutVersion": "1.0.0" }).to_string();
         file("oci-layout", version.len() as u64, &mut version.as_bytes())?;
-        file(
-            "index.json",
-            self.index.len() as u64,
-            &mut self.index.as_slice(),
-        )?;
+        file("index.json", self.index.len() as u64, &mut self.index.as_slice())?;
         for blob in [&self.config, &self.manifest] {
-            file(
-                &blob_path(&blob.digest),
-                blob.bytes.len() as u64,
-                &mut blob.bytes.as_slice(),
-            )?;
+            file(&blob_path(&blob.digest), blob.bytes.len() as u64, &mut blob.bytes.as_slice())?;
         }
-        file(
-            &blob_path(&self.layer.digest),
-            self.layer.size,
-            &mut self.layer.content,
-        )?;
+        file(&blob_path(&self.layer.digest), self.layer.size, &mut self.layer.content)?;
         let mut out = tar.into_inner()?;
         out.flush()?;
         Ok(out.size)
@@ -131,26 +110,14 @@ fn config_document(config: &Config, epoch: &Epoch, diff_id: &str) -> Value {
             process.insert(key.into(), value);
         }
     };
-    let ports: Map<_, _> = config
-        .expose
-        .iter()
-        .map(|port| (port.clone(), json!({})))
-        .collect();
+    let ports: Map<_, _> = config.expose.iter().map(|port| (port.clone(), json!({}))).collect();
     set("Cmd", json!(config.cmd), !config.cmd.is_empty());
     set("Env", json!(config.env), !config.env.is_empty());
-    set(
-        "WorkingDir",
-        json!(config.workdir),
-        config.workdir.is_some(),
-    );
+    set("WorkingDir", json!(config.workdir), config.workdir.is_some());
     set("User", json!(config.user), config.user.is_some());
     set("Labels", json!(config.labels), !config.labels.is_empty());
     set("ExposedPorts", ports.into(), !config.expose.is_empty());
-    set(
-        "StopSignal",
-        json!(config.stop_signal),
-        config.stop_signal.is_some(),
-    );
+    set("StopSignal", json!(config.stop_signal), config.stop_signal.is_some());
     json!({
         "architecture": media::ARCHITECTURE,
         "os": media::OS,

@@ -47,9 +47,9 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let size = match &target {
         Some(path) => write_file(&mut image, path)
             .with_context(|| format!("cannot write {}", path.display()))?,
-        None => image
-            .write(BufWriter::new(io::stdout().lock()))
-            .context("cannot write to stdout")?,
+        None => {
+            image.write(BufWriter::new(io::stdout().lock())).context("cannot write to stdout")?
+        }
     };
 
     let report = Report::new(&recipe, &module, &tree, &image, size);
@@ -105,14 +105,9 @@ fn gather(recipe: &Recipe) -> Result<Tree> {
         tree.add(add)?;
     }
     // As docker build does: a container can then start there even on a read-only root.
-    let workdir = recipe
-        .config
-        .workdir
-        .as_deref()
-        .map(|path| path.trim_start_matches('/'));
+    let workdir = recipe.config.workdir.as_deref().map(|path| path.trim_start_matches('/'));
     if let Some(workdir) = workdir.filter(|path| !path.is_empty()) {
-        tree.insert(workdir.into(), Node::Dir)
-            .context("cannot make the --workdir")?;
+        tree.insert(workdir.into(), Node::Dir).context("cannot make the --workdir")?;
     }
     Ok(tree)
 }
@@ -131,11 +126,7 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Stdout, unless the image is there.
 fn print(report: &Report, json: bool, image_on_stdout: bool) -> Result<()> {
-    let text = if json {
-        format!("{:#}\n", report.json())
-    } else {
-        report.to_string()
-    };
+    let text = if json { format!("{:#}\n", report.json()) } else { report.to_string() };
     let written = if image_on_stdout {
         io::stderr().write_all(text.as_bytes())
     } else {

@@ -33,10 +33,7 @@ pub fn check(path: &Path, inputs: &[&Path]) -> Result<PathBuf> {
     };
     if let Some(existing) = &existing {
         if existing.is_dir() {
-            bail!(
-                "cannot write {}: it is a folder; name a file with --output",
-                path.display()
-            );
+            bail!("cannot write {}: it is a folder; name a file with --output", path.display());
         }
         if !existing.is_file() {
             bail!(
@@ -91,9 +88,7 @@ impl Draft {
             Ok(file) => Ok(Self::Nameless(file)),
             Err(error) if lacks_tmpfile(&error) => {
                 let permissions = Permissions::from_mode(MODE);
-                let file = tempfile::Builder::new()
-                    .permissions(permissions)
-                    .tempfile_in(folder)?;
+                let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
                 Ok(Self::Named(file))
             }
             Err(error) => Err(error),
@@ -131,13 +126,7 @@ fn lacks_tmpfile(error: &io::Error) -> bool {
 
 fn link(file: &File, path: &Path) -> io::Result<()> {
     let nameless = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    nix::unistd::linkat(
-        AT_FDCWD,
-        &nameless,
-        AT_FDCWD,
-        path,
-        AtFlags::AT_SYMLINK_FOLLOW,
-    )?;
+    nix::unistd::linkat(AT_FDCWD, &nameless, AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
     Ok(())
 }
 
@@ -157,9 +146,7 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
-        entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect()
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[test]
@@ -183,10 +170,7 @@ mod tests {
         let (real, alias) = (folder.path().join("real"), folder.path().join("alias"));
         fs::write(&real, "old").unwrap();
         std::os::unix::fs::symlink("real", &alias).unwrap();
-        assert_eq!(
-            check(&alias, &[]).unwrap(),
-            fs::canonicalize(&real).unwrap()
-        );
+        assert_eq!(check(&alias, &[]).unwrap(), fs::canonicalize(&real).unwrap());
         assert!(check(&alias, &[&real]).is_err());
     }
 

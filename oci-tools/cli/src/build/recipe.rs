@@ -92,17 +92,11 @@ impl Recipe {
             workdir: args.workdir.as_deref().map(workdir).transpose()?,
             user: args.user.as_deref().map(user).transpose()?,
             labels: labels(&args.labels)?,
-            expose: args
-                .expose
-                .iter()
-                .map(|text| port(text))
-                .collect::<Result<_, _>>()?,
+            expose: args.expose.iter().map(|text| port(text)).collect::<Result<_, _>>()?,
             stop_signal: args.stop_signal.as_deref().map(signal).transpose()?,
         };
         if config.entrypoint.is_empty() {
-            return Err(Usage(
-                "--entrypoint is empty: it must name what to run".into(),
-            ));
+            return Err(Usage("--entrypoint is empty: it must name what to run".into()));
         }
         Ok(Self {
             names: names(&args.tags, &stem)?,
@@ -132,9 +126,7 @@ fn stem(module: &Path) -> Result<String, Usage> {
 fn names(tags: &[String], stem: &str) -> Result<Vec<Name>, Usage> {
     if tags.is_empty() {
         let name = Name::parse(&stem.to_lowercase()).map_err(|_| {
-            Usage(format!(
-                "`{stem}` cannot be the name of an image: give one with --tag NAME"
-            ))
+            Usage(format!("`{stem}` cannot be the name of an image: give one with --tag NAME"))
         })?;
         return Ok(vec![name]);
     }
@@ -194,9 +186,7 @@ fn inside_root(path: &Path) -> Option<PathBuf> {
 fn argv(option: &str, text: &str) -> Result<Vec<String>, Usage> {
     if text.trim_start().starts_with('[') {
         serde_json::from_str(text).map_err(|error| {
-            Usage(format!(
-                "bad {option} `{text}`: not a JSON array of strings: {error}"
-            ))
+            Usage(format!("bad {option} `{text}`: not a JSON array of strings: {error}"))
         })
     } else if text.is_empty() {
         Ok(Vec::new())
@@ -233,8 +223,7 @@ fn labels(labels: &[String]) -> Result<BTreeMap<String, String>, Usage> {
 }
 
 fn key_value(text: &str) -> Option<(&str, &str)> {
-    text.split_once('=')
-        .filter(|(key, _)| !key.trim().is_empty())
+    text.split_once('=').filter(|(key, _)| !key.trim().is_empty())
 }
 
 fn workdir(text: &str) -> Result<String, Usage> {
@@ -252,9 +241,7 @@ fn user(text: &str) -> Result<String, Usage> {
     if ok(name) && ok(group) {
         Ok(text.to_owned())
     } else {
-        Err(Usage(format!(
-            "bad --user `{text}`: it must be USER or USER:GROUP, best as numbers"
-        )))
+        Err(Usage(format!("bad --user `{text}`: it must be USER or USER:GROUP, best as numbers")))
     }
 }
 
@@ -272,10 +259,7 @@ fn port(text: &str) -> Result<String, Usage> {
 }
 
 fn signal(text: &str) -> Result<String, Usage> {
-    if text
-        .parse()
-        .is_ok_and(|number: u8| (1..=64).contains(&number))
-    {
+    if text.parse().is_ok_and(|number: u8| (1..=64).contains(&number)) {
         return Ok(text.to_owned());
     }
     let upper = text.to_uppercase();
@@ -292,10 +276,7 @@ fn epoch(variable: Option<&OsStr>) -> Result<Epoch, Usage> {
     let text = variable.map_or("0".into(), OsStr::to_string_lossy);
     let moment = text.parse::<u64>().ok().and_then(|seconds| {
         let moment = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
-        Some(Epoch {
-            seconds,
-            text: moment.format(&Rfc3339).ok()?,
-        })
+        Some(Epoch { seconds, text: moment.format(&Rfc3339).ok()? })
     });
     moment.ok_or_else(|| {
         Usage(format!(
@@ -310,10 +291,7 @@ mod tests {
 
     #[test]
     fn entrypoint_takes_a_json_array_or_one_word() {
-        assert_eq!(
-            argv("--x", r#"["/a.wasm", "-v"]"#).unwrap(),
-            ["/a.wasm", "-v"]
-        );
+        assert_eq!(argv("--x", r#"["/a.wasm", "-v"]"#).unwrap(), ["/a.wasm", "-v"]);
         assert_eq!(argv("--x", "/a b.wasm").unwrap(), ["/a b.wasm"]);
         assert!(argv("--x", "[1]").is_err());
         assert!(argv("--x", "[").is_err());
@@ -341,29 +319,18 @@ mod tests {
     fn ports_and_signals_are_written_in_full() {
         assert_eq!(port("80").unwrap(), "80/tcp");
         assert_eq!(port("53/UDP").unwrap(), "53/udp");
-        assert!(
-            ["0", "65536", "x", "80/ip", "80/"]
-                .iter()
-                .all(|text| port(text).is_err())
-        );
+        assert!(["0", "65536", "x", "80/ip", "80/"].iter().all(|text| port(text).is_err()));
         assert_eq!(signal("term").unwrap(), "SIGTERM");
         assert_eq!(signal("SIGINT").unwrap(), "SIGINT");
         assert_eq!(signal("9").unwrap(), "9");
-        assert!(
-            ["0", "65", "SIGNOPE", ""]
-                .iter()
-                .all(|text| signal(text).is_err())
-        );
+        assert!(["0", "65", "SIGNOPE", ""].iter().all(|text| signal(text).is_err()));
     }
 
     #[test]
     fn the_epoch_is_1970_unless_set() {
         assert_eq!(epoch(None).unwrap().text, "1970-01-01T00:00:00Z");
         let set = epoch(Some("1700000000".as_ref())).unwrap();
-        assert_eq!(
-            (set.seconds, set.text.as_str()),
-            (1_700_000_000, "2023-11-14T22:13:20Z")
-        );
+        assert_eq!((set.seconds, set.text.as_str()), (1_700_000_000, "2023-11-14T22:13:20Z"));
         for bad in ["", "-1", "now", "99999999999999"] {
             assert!(epoch(Some(bad.as_ref())).is_err(), "{bad}");
         }

@@ -36,13 +36,7 @@ impl<'a> Report<'a> {
         size: u64,
     ) -> Self {
         let warnings = warnings(recipe, module, tree);
-        Self {
-            recipe,
-            module,
-            image,
-            size,
-            warnings,
-        }
+        Self { recipe, module, image, size, warnings }
     }
 
     /// Everything the text says, for programs. Sizes are in bytes.
@@ -96,9 +90,7 @@ impl<'a> Report<'a> {
     fn next(&self) -> Vec<String> {
         let name = self.recipe.names[0].familiar();
         let run = format!("docker run --rm --runtime {RUNTIME} --platform wasi/wasm {name}");
-        let load = self
-            .output_file()
-            .map(|path| format!("docker load -i {}", quoted(path)));
+        let load = self.output_file().map(|path| format!("docker load -i {}", quoted(path)));
         load.into_iter().chain([run]).collect()
     }
 
@@ -123,28 +115,14 @@ impl Display for Report<'_> {
         for (index, name) in self.recipe.names.iter().enumerate() {
             writeln!(f, "{:<6}{name}", if index == 0 { "image" } else { "" })?;
         }
-        writeln!(
-            f,
-            "  {:<11}{}",
-            "entrypoint",
-            json!(self.recipe.config.entrypoint)
-        )?;
+        writeln!(f, "  {:<11}{}", "entrypoint", json!(self.recipe.config.entrypoint))?;
         writeln!(f, "  {:<11}{}", "manifest", self.image.manifest.digest)?;
         let (unpacked, packed) = (bytes(layer.unpacked), bytes(layer.size));
-        writeln!(
-            f,
-            "  {:<11}{}, {unpacked}, compressed {packed}",
-            "layer",
-            files(layer.files)
-        )?;
-        let place = self
-            .output_file()
-            .map_or("stdout".into(), |path| path.display().to_string());
+        writeln!(f, "  {:<11}{}, {unpacked}, compressed {packed}", "layer", files(layer.files))?;
+        let place = self.output_file().map_or("stdout".into(), |path| path.display().to_string());
         writeln!(f, "  {:<11}{place}, {}", "written to", bytes(self.size))?;
         writeln!(f, "\nnext")?;
-        self.next()
-            .iter()
-            .try_for_each(|command| writeln!(f, "  {command}"))
+        self.next().iter().try_for_each(|command| writeln!(f, "  {command}"))
     }
 }
 
@@ -200,11 +178,7 @@ fn listed(exports: &[Extern]) -> String {
     if exports.len() > LISTED {
         words.push(format!("and {} more", exports.len() - LISTED));
     }
-    if words.is_empty() {
-        "nothing".to_owned()
-    } else {
-        words.join(", ")
-    }
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
 fn externs_json(externs: &[Extern]) -> Vec<Value> {

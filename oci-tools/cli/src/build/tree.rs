@@ -45,11 +45,7 @@ impl Tree {
 
     /// Puts `node` at `path`, with the folders above it. Folders merge; nothing else does.
     pub fn insert(&mut self, path: PathBuf, node: Node) -> Result<()> {
-        for folder in path
-            .ancestors()
-            .skip(1)
-            .filter(|p| !p.as_os_str().is_empty())
-        {
+        for folder in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
             let above = self.0.entry(folder.to_owned()).or_insert(Node::Dir);
             if *above != Node::Dir {
                 bail!(
@@ -84,10 +80,9 @@ impl Tree {
         if add.into || dest.as_os_str().is_empty() {
             match source.file_name() {
                 Some(name) => dest.push(name),
-                None => bail!(
-                    "cannot add {}: it has no file name; write it in DEST",
-                    source.display()
-                ),
+                None => {
+                    bail!("cannot add {}: it has no file name; write it in DEST", source.display())
+                }
             }
         }
         self.insert(dest, plain_file(source, &metadata)?)
@@ -102,9 +97,8 @@ impl Tree {
         for entry in fs::read_dir(source).with_context(unreadable)? {
             let entry = entry.with_context(unreadable)?;
             let (from, to) = (entry.path(), dest.join(entry.file_name()));
-            let metadata = entry
-                .metadata()
-                .with_context(|| format!("cannot add {}", from.display()))?;
+            let metadata =
+                entry.metadata().with_context(|| format!("cannot add {}", from.display()))?;
             if metadata.is_dir() {
                 self.add_folder(top, &from, &to)?;
             } else if metadata.is_symlink() {
@@ -130,10 +124,7 @@ fn plain_file(source: &Path, metadata: &Metadata) -> Result<Node> {
         kind if kind.is_socket() => "a socket",
         _ => "a device",
     };
-    bail!(
-        "cannot add {}: it is {kind}; an image holds files, folders and links",
-        source.display()
-    )
+    bail!("cannot add {}: it is {kind}; an image holds files, folders and links", source.display())
 }
 
 /// A link is kept if it points to something inside the folder that is added: then it means the
@@ -156,14 +147,12 @@ fn link(top: &Path, source: &Path) -> Result<Node> {
 /// `place` is where the link is, relative to the top folder.
 fn stays_inside(place: &Path, target: &Path) -> bool {
     let above = place.components().count() - 1;
-    let depth = target
-        .components()
-        .try_fold(above, |depth, component| match component {
-            Component::Normal(_) => Some(depth + 1),
-            Component::CurDir => Some(depth),
-            Component::ParentDir => depth.checked_sub(1),
-            Component::RootDir | Component::Prefix(_) => None,
-        });
+    let depth = target.components().try_fold(above, |depth, component| match component {
+        Component::Normal(_) => Some(depth + 1),
+        Component::CurDir => Some(depth),
+        Component::ParentDir => depth.checked_sub(1),
+        Component::RootDir | Component::Prefix(_) => None,
+    });
     depth.is_some()
 }
 
