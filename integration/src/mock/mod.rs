@@ -280,11 +280,20 @@ impl Default for Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
-        for (pid, _) in processes(&self.namespace) {
-            // It may end by itself in between.
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        let deadline = Instant::now() + GRACE;
+        loop {
+            let left = processes(&self.namespace);
+            if left.is_empty() || Instant::now() > deadline {
+                break;
+            }
+            for (pid, _) in left {
+                // It may end by itself in between.
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(5));
         }
         for group in cgroups(&self.namespace).into_iter().rev() {
+            // A test that ended well has none left.
             let _ = fs::remove_dir(group);
         }
         if let Some(server) = self.server.take() {
