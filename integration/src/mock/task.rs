@@ -37,7 +37,8 @@ pub struct Refusal {
 pub type Answer<T> = Result<T, Refusal>;
 
 impl Shim {
-    pub(super) fn at(address: String, version: i32) -> Self {
+    /// Connects to the shim at `address`, to speak the task service of `version`.
+    pub fn at(address: String, version: i32) -> Self {
         let client = Client::connect(&address).unwrap_or_else(|error| panic!("{address}: {error}"));
         Self { address, version, client }
     }
