@@ -44,7 +44,12 @@ fn report(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let ms = |at: usize| times[at.min(times.len() - 1)].as_secs_f64() * 1e3;
     let n = times.len();
-    println!("{what:<34} median {:7.2} ms   p10 {:7.2}   p90 {:7.2}", ms(n / 2), ms(n / 10), ms(n * 9 / 10));
+    println!(
+        "{what:<34} median {:7.2} ms   p10 {:7.2}   p90 {:7.2}",
+        ms(n / 2),
+        ms(n / 10),
+        ms(n * 9 / 10)
+    );
 }
 
 /// Whole processes: what each exec of the binary costs, beside one that does nothing.
@@ -56,7 +61,11 @@ fn processes(mock: &Mock, runs: usize) {
         let once = || {
             let start = Instant::now();
             let done = Command::new(program)
-                .args(["-namespace", &mock.namespace, "-id", &bundle.id][..].iter().filter(|_| !args.is_empty()))
+                .args(
+                    ["-namespace", &mock.namespace, "-id", &bundle.id][..]
+                        .iter()
+                        .filter(|_| !args.is_empty()),
+                )
                 .args(args)
                 .current_dir(&bundle.path)
                 .stdin(Stdio::null())

@@ -34,6 +34,8 @@ pub enum Cgroup {
     V1,
     /// The unified hierarchy alone.
     V2,
+    /// The same, owned by a systemd that is process 1 and whose services the daemons are.
+    Systemd,
 }
 
 impl Suite {
@@ -76,6 +78,7 @@ impl Bed {
         let layout = match cgroup {
             Cgroup::V1 => "v1",
             Cgroup::V2 => "v2",
+            Cgroup::Systemd => "systemd",
         };
         let name = format!("{}-{layout}-{}", suite.name(), std::process::id());
         let share = paths::target().join("beds").join(&name);

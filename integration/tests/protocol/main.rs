@@ -4,13 +4,16 @@
 mod bad_input;
 mod bootstrap;
 mod cache;
+mod compiler;
 mod crash;
+mod escapes;
 mod groups;
 mod hooks;
 mod info;
 mod isolation;
 mod life;
 mod stdio;
+mod users;
 
 /// Ends at once with exit code 7.
 const EXIT_7: &str = r#"(module

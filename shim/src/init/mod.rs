@@ -85,6 +85,7 @@ fn prepare(
     nix::unistd::setsid().map_err(io::Error::from)?;
     sys::signal::behave_as_container().map_err(io::Error::from)?;
     sys::process::set_title(&plan.process.args)?;
+    sys::net::pin_resolver()?;
     for warning in privileges::set_limits(&plan.process)? {
         send(channel, &FromInit::Warning(warning), None)?;
     }

@@ -77,6 +77,16 @@ fn become_user(process: &Process) -> Result<(), Error> {
     setresuid(uid, uid, uid).map_err(Error::step(format!("become user {uid}")))
 }
 
+/// What a call of WASI can exercise. Others are granted to no guest, whatever the plan says: to a
+/// guest they are worth nothing, and to whoever has taken over its process, a way out.
+const USEFUL: [Capability; 5] = [
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_NET_BIND_SERVICE,
+];
+
 /// The capability sets of a plan; without any it has none.
 struct Sets {
     bounding: CapsHashSet,
@@ -143,7 +153,11 @@ fn failed(step: &'static str) -> impl FnOnce(caps::errors::CapsError) -> Error {
 }
 
 fn known(capabilities: &Capabilities) -> CapsHashSet {
-    capabilities.iter().filter_map(|c| Capability::from_str(&format!("CAP_{c}")).ok()).collect()
+    capabilities
+        .iter()
+        .filter_map(|c| Capability::from_str(&format!("CAP_{c}")).ok())
+        .filter(|c| USEFUL.contains(c))
+        .collect()
 }
 
 /// The kernel's number of a resource (getrlimit(2)).

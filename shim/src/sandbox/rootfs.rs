@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -42,7 +42,6 @@ pub fn mount_all(plan: &Plan, parts: &[Mount]) -> Result<OwnedFd, Error> {
     for mount in &plan.mounts {
         mount_one(root.as_fd(), mount, plan)?;
     }
-    detach_procfs(rootfs)?;
     make_dir(root.as_fd(), &plan.process.cwd).map_err(Error::step(format!(
         "make the working directory {}",
         plan.process.cwd.display()
@@ -59,11 +58,14 @@ pub fn mount_all(plan: &Plan, parts: &[Mount]) -> Result<OwnedFd, Error> {
 /// # Errors
 /// The first step that fails.
 pub fn pivot(root: BorrowedFd<'_>, propagation: MsFlags) -> Result<(), Error> {
+    let proc = sys::fd::open(Path::new("/proc"), OFlag::O_PATH | OFlag::O_DIRECTORY)
+        .map_err(Error::step("open /proc"))?;
     nix::unistd::fchdir(root).map_err(Error::step("enter the rootfs"))?;
     // The old root ends up mounted over the new one, and needs no folder of its own there.
     nix::unistd::pivot_root(".", ".").map_err(Error::step("pivot into the rootfs"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(Error::step("let go of the host's root"))?;
     nix::unistd::chdir("/").map_err(Error::step("enter the new root"))?;
+    withhold_procfs(proc.as_fd())?;
     let spreads = MsFlags::MS_SHARED | MsFlags::MS_PRIVATE | MsFlags::MS_UNBINDABLE;
     if propagation.intersects(spreads) {
         mount(NONE, "/", NONE, propagation, NONE).map_err(Error::step("set rootfsPropagation"))?;
@@ -212,23 +214,33 @@ fn make_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Unmounts every procfs that came along with a bind mount: through `/proc/self/mem` a guest could
-/// write its own runtime's memory.
-fn detach_procfs(rootfs: &Path) -> Result<(), Error> {
-    let text = fs::read_to_string("/proc/self/mountinfo")
+/// write its own runtime's memory. Goes by the kernel's list as seen from the new root, `proc` being
+/// the host's, until none is left: what is on top of one hides it no longer than that.
+fn withhold_procfs(proc: BorrowedFd<'_>) -> Result<(), Error> {
+    loop {
+        let mut text = String::new();
+        nix::fcntl::openat(
+            proc,
+            "self/mountinfo",
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(io::Error::from)
+        .and_then(|fd| File::from(fd).read_to_string(&mut text))
         .map_err(Error::step("read /proc/self/mountinfo"))?;
-    for line in text.lines().rev() {
-        let Some((mount, filesystem)) = line.split_once(" - ") else {
-            continue;
+        let Some(point) = text.lines().find_map(procfs_point) else {
+            return Ok(());
         };
-        let Some(point) = mount.split(' ').nth(4).map(unescape) else {
-            continue;
-        };
-        if filesystem.starts_with("proc ") && point.starts_with(rootfs) {
-            umount2(&point, MntFlags::MNT_DETACH)
-                .map_err(Error::step(format!("withhold the procfs {}", point.display())))?;
-        }
+        umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+            .map_err(Error::step(format!("withhold the procfs {}", point.display())))?;
     }
-    Ok(())
+}
+
+/// Where a line of mountinfo says that a procfs is mounted, if it does.
+fn procfs_point(line: &str) -> Option<PathBuf> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let point = mount.split(' ').nth(4)?;
+    filesystem.starts_with("proc ").then(|| unescape(point))
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -239,4 +251,17 @@ fn unescape(path: &str) -> PathBuf {
         .replace("\\012", "\n")
         .replace("\\134", "\\");
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_procfs_is_told_from_other_mounts_by_its_line() {
+        let line = "29 23 0:24 / /host\\040files/proc rw,nosuid shared:14 - proc proc rw";
+        assert_eq!(procfs_point(line).unwrap(), Path::new("/host files/proc"));
+        assert_eq!(procfs_point("29 23 0:24 / /proc rw - tmpfs proc rw"), None);
+        assert_eq!(procfs_point("nonsense"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! The loopback device of a network namespace.
+//! The network as this process sees it: its loopback device, its resolver.
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -22,4 +22,27 @@ pub fn loopback_up() -> io::Result<()> {
     // SAFETY: the request is a live, initialised `ifreq`, as this ioctl expects.
     Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })?;
     Ok(())
+}
+
+// SAFETY: declared as in glibc's nss.h.
+unsafe extern "C" {
+    /// What `/etc/nsswitch.conf` would say of one database.
+    fn __nss_configure_lookup(
+        database: *const libc::c_char,
+        line: *const libc::c_char,
+    ) -> libc::c_int;
+}
+
+/// Makes the C library resolve host names by `/etc/hosts` and DNS, which are built into it, whatever
+/// `/etc/nsswitch.conf` says. Within a container's rootfs that file, and the modules that it names
+/// for loading, are the guest's: it would choose native code for this process.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn pin_resolver() -> io::Result<()> {
+    // SAFETY: both texts are NUL-terminated constants; the library only reads them.
+    match unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
