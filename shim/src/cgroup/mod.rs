@@ -8,6 +8,7 @@ mod systemd;
 pub use location::{Location, Version};
 pub use stats::{Cpu, IoEntry, Memory, Pids, Stats};
 
+use crate::sys::pidfd::PidFd;
 use location::Hierarchy;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What went wrong with which file of a control group.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,9 @@ impl Error {
         move |source| Self::Io { what, path, source }
     }
 }
+
+/// How long a killed process may take to be gone; one that waits for a dead disk takes longer.
+const SOON: Duration = Duration::from_secs(2);
 
 /// The control groups of one container: one folder under v2, one per controller under v1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -120,6 +125,8 @@ impl Cgroup {
 
     fn make(&mut self, hierarchy: &Hierarchy, location: &Location) -> Result<(), Error> {
         let path = location.within(hierarchy)?;
+        // Of an earlier container of this path, with its limits and its count of OOM kills.
+        let _ = fs::remove_dir(&path);
         match self.version {
             Version::V1 => location::make_v1(hierarchy, &path)?,
             Version::V2 => location::make_v2(hierarchy, &path)?,
@@ -175,6 +182,18 @@ impl Cgroup {
                 killed.push(pid);
             }
         }
+    }
+
+    /// Kills all that is in it and waits until they are gone, as long as that is bound to be soon.
+    ///
+    /// # Errors
+    /// When the list of processes cannot be read.
+    pub fn end_all(&self) -> Result<(), Error> {
+        let held: Vec<PidFd> =
+            self.pids()?.into_iter().filter_map(|pid| PidFd::open(pid).ok()).collect();
+        self.kill_all()?;
+        held.iter().for_each(|process| process.wait(SOON));
+        Ok(())
     }
 
     /// How often the kernel has killed in it for want of memory.

@@ -32,7 +32,6 @@ pub struct Settings {
 
 /// Serves until containerd says `Shutdown`; never returns. For the child of a fork.
 pub fn run(settings: Settings) -> ! {
-    let socket = settings.socket.clone();
     let code = match detach(&settings).map_err(Error::from).and_then(|()| serve(settings)) {
         Ok(()) => 0,
         Err(e) => {
@@ -40,7 +39,6 @@ pub fn run(settings: Settings) -> ! {
             1
         }
     };
-    let _ = fs::remove_file(socket);
     sys::process::exit_now(code)
 }
 
@@ -97,6 +95,8 @@ fn serve(settings: Settings) -> Result<(), Error> {
     }) {
         fork_point(request);
     }
+    // First of all: from here on a `start` makes a new shim, whose socket has the same name.
+    let _ = fs::remove_file(&settings.socket);
     runtime.block_on(async {
         server.shutdown().await?;
         drop(server);

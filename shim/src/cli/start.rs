@@ -6,7 +6,8 @@ use super::{Error, serve};
 use crate::{spec, sys};
 use artifact::digest::Digest;
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, Permissions};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -71,22 +72,19 @@ fn group(annotations: &HashMap<String, String>, id: &str) -> String {
 fn listen(socket: &Path) -> Result<Option<UnixListener>, Error> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
-    for _ in 0..2 {
-        match UnixListener::bind(socket) {
-            Ok(listener) => {
-                fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-                return Ok(Some(listener));
-            }
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                if UnixStream::connect(socket).is_ok() {
-                    return Ok(None);
-                }
-                fs::remove_file(socket)?;
-            }
-            Err(e) => return Err(format!("cannot listen on {}: {e}", socket.display()).into()),
-        }
+    let failed = |e: io::Error| format!("cannot listen on {}: {e}", socket.display());
+    // One `start` at a time: a socket that is bound and does not listen yet looks dead.
+    let _turn = Flock::lock(File::open(dir)?, FlockArg::LockExclusive)
+        .map_err(|(_, e)| failed(e.into()))?;
+    match UnixStream::connect(socket) {
+        Ok(_) => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(socket)?,
+        Err(e) => return Err(failed(e).into()),
     }
-    Err(format!("cannot listen on {}: another shim keeps taking it", socket.display()).into())
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    Ok(Some(listener))
 }
 
 /// containerd asks for it by environment; a machine without it is told so by containerd's log.

@@ -162,7 +162,7 @@ fn link_component(
     let mut linker: component::Linker<Host> = component::Linker::new(engine);
     p2::add_to_linker_async(&mut linker).map_err(import)?;
     let pre = linker.instantiate_pre(component).map_err(import)?;
-    let exports = || if names.is_empty() { "nothing".into() } else { names.join(", ") };
+    let exports = || if names.is_empty() { "nothing".into() } else { some(&names) };
     let Some(name) = export else {
         let is_run = |n: &String| n.starts_with("wasi:cli/run@0.2.");
         if !names.iter().any(is_run) {
@@ -195,5 +195,14 @@ fn functions(module: &Module) -> String {
         .filter(|e| matches!(e.ty(), ExternType::Func(_)))
         .map(|e| e.name().to_owned())
         .collect();
-    if names.is_empty() { "no functions".into() } else { names.join(", ") }
+    if names.is_empty() { "no functions".into() } else { some(&names) }
+}
+
+/// The first of many names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        more => format!("{} and {} more", names[..SHOWN].join(", "), more - SHOWN),
+    }
 }

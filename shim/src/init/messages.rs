@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+/// The most characters that a failure says: it must fit into one message.
+const MAX_WORDS: usize = 4096;
+
 /// From the shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToInit {
@@ -77,7 +80,12 @@ pub enum Reason {
 impl Failure {
     /// For one reason, in these words.
     pub fn new(reason: Reason, words: impl Into<String>) -> Self {
-        Self { reason, words: words.into() }
+        let mut words = words.into();
+        if let Some((cut, _)) = words.char_indices().nth(MAX_WORDS) {
+            words.truncate(cut);
+            words.push_str(" ...");
+        }
+        Self { reason, words }
     }
 }
 

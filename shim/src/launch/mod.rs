@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 use talk::Talk;
 use tokio::io::Interest;
@@ -57,7 +58,7 @@ pub enum Error {
     #[error("not implemented yet: {0}")]
     NotYet(&'static str),
     /// The system.
-    #[error("cannot make the container's process: {0}")]
+    #[error("the container's process: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -105,7 +106,7 @@ impl Launcher {
         let seed = Seed { plan: plan.clone(), rootfs, streams: inherited, channel: theirs };
         let new = isolation.is_new(Kind::Pid);
         let pid = self.forks.fork(seed, namespace, new).await?;
-        let pidfd = watch(PidFd::open(pid)?, Interest::READABLE).map_err(|(_, e)| e)?;
+        let pidfd = hold(pid)?;
         let cgroup = match Cgroup::create(location, &plan.resources, pid) {
             Ok(cgroup) => cgroup,
             Err(e) => {
@@ -116,10 +117,7 @@ impl Launcher {
         let mut init = Init { pid, cgroup, pidfd, stdin, talk: None };
         match self.lead(plan, &mut init, ours).await {
             Ok(()) => Ok(init),
-            Err(error) => {
-                Saved::remove(&plan.bundle);
-                Err(init.undo(error).await)
-            }
+            Err(error) => Err(init.undo(error, &plan.bundle).await),
         }
     }
 
@@ -139,7 +137,7 @@ impl Launcher {
                     talk.send(&ToInit::HooksDone, None).await?;
                 }
                 FromInit::NeedCode { digest, word, again } => {
-                    let wasm = fd.ok_or_else(no_descriptor)?;
+                    let wasm = fd.ok_or_else(out_of_order)?;
                     let code = self.code.get(&plan.id, &digest, &word, again, wasm).await?;
                     talk.send(&ToInit::Code, Some(code.as_fd())).await?;
                 }
@@ -152,13 +150,13 @@ impl Launcher {
                     return Ok(());
                 }
                 FromInit::Failed(failure) => return Err(failure.into()),
-                FromInit::Running => return Err(no_descriptor().into()),
+                FromInit::Running => return Err(out_of_order().into()),
             }
         }
     }
 }
 
-fn no_descriptor() -> io::Error {
+fn out_of_order() -> io::Error {
     io::Error::other("the process's messages are out of order")
 }
 
@@ -180,16 +178,18 @@ impl Init {
 
     /// Removes all trace of a process that did not reach the gate, and says why it did not: one
     /// that was killed could not say so itself.
-    async fn undo(self, error: Error) -> Error {
+    async fn undo(self, error: Error, bundle: &Path) -> Error {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         let killed = match &error {
-            Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => true,
-            Error::Io(e) => e.raw_os_error() == Some(nix::errno::Errno::EPIPE as i32),
+            Error::Io(e) => matches!(e.kind(), UnexpectedEof | BrokenPipe | ConnectionReset),
             _ => false,
         };
         let out_of_memory = self.cgroup.oom_kills() > 0;
         end(&self.pidfd).await;
-        if let Err(e) = self.cgroup.delete() {
-            log::warn!("{e}");
+        // A hook may have left processes; what cannot be undone now is left to `delete`.
+        match self.cgroup.end_all().and_then(|()| self.cgroup.delete()) {
+            Ok(()) => Saved::remove(bundle),
+            Err(e) => log::warn!("{e}"),
         }
         match (killed, out_of_memory) {
             (true, true) => Failure::new(
@@ -205,6 +205,15 @@ impl Init {
             _ => error,
         }
     }
+}
+
+/// Watches a new child; one that cannot be watched is not kept.
+fn hold(pid: Pid) -> io::Result<AsyncFd<PidFd>> {
+    let held = PidFd::open(pid).and_then(|fd| watch(fd, Interest::READABLE).map_err(|(_, e)| e));
+    held.inspect_err(|_| {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+        let _ = nix::sys::wait::waitpid(pid, None);
+    })
 }
 
 /// Kills a child and collects it.

@@ -2,13 +2,11 @@
 
 use super::Init;
 use crate::cgroup::Cgroup;
-use crate::sys::pidfd::{PidFd, start_time};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::pidfd::start_time;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// The process and its control group, as they were made.
@@ -66,16 +64,8 @@ impl Saved {
         if self.started.is_some() && start_time(pid) == self.started {
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
         }
-        let pids = self.cgroup.pids().unwrap_or_default();
-        let held: Vec<PidFd> = pids.iter().filter_map(|pid| PidFd::open(*pid).ok()).collect();
-        failures.extend(self.cgroup.kill_all().err().map(|e| e.to_string()));
-        held.iter().for_each(wait);
+        failures.extend(self.cgroup.end_all().err().map(|e| e.to_string()));
         failures.extend(self.cgroup.delete().err().map(|e| e.to_string()));
         failures
     }
-}
-
-fn wait(process: &PidFd) {
-    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut fds, PollTimeout::NONE).is_err() {}
 }

@@ -45,7 +45,7 @@ fn node(dev: BorrowedFd<'_>, root: BorrowedFd<'_>, device: &LinuxDevice) -> Resu
         return Ok(());
     }
     if let Some(parent) = path.parent() {
-        super::rootfs::make_dir(root, parent).map_err(Error::step(what()))?;
+        super::paths::make_dir(root, parent).map_err(Error::step(what()))?;
     }
     let kind = match device.typ() {
         LinuxDeviceType::B => SFlag::S_IFBLK,

@@ -3,9 +3,11 @@
 //!
 //! All of it runs in the container's own process, on its way down, but for hooks of the host's side.
 
-pub mod devices;
+mod devices;
 pub mod hooks;
+mod mounts;
 pub mod namespaces;
+mod paths;
 pub mod privileges;
 pub mod rootfs;
 

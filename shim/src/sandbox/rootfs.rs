@@ -1,21 +1,18 @@
 //! The container's view of the file system: its rootfs, what is mounted on it, and the move into it.
 //!
 //! All mounts are made in the container's own mount namespace, so they are gone with its last
-//! process. No path that a guest or image chose is followed out of the rootfs: every destination is
-//! opened beneath it and mounted on by descriptor. Nothing but the container's `/dev` lets a device
-//! node be opened.
+//! process. Nothing but the container's `/dev` lets a device node be opened.
 
-use super::{Error, devices};
-use crate::spec::{Mount, MountKind, Plan};
+use super::{Error, mounts, paths};
+use crate::spec::{Mount, Plan};
 use crate::sys;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 const NONE: Option<&str> = None;
 
@@ -33,16 +30,18 @@ pub fn mount_all(plan: &Plan, parts: &[Mount]) -> Result<OwnedFd, Error> {
             .map_err(Error::step(format!("bind the rootfs {}", rootfs.display())))?;
     }
     for part in parts {
-        mount_root(part, rootfs)?;
+        mounts::mount_root(part, rootfs)?;
     }
     let root = sys::fd::open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY)
         .map_err(Error::step(format!("open the rootfs {}", rootfs.display())))?;
     sys::mount::add_attributes(root.as_fd(), MsFlags::MS_NODEV, parts.is_empty())
         .map_err(Error::step("keep device nodes of the rootfs from being opened"))?;
     for mount in &plan.mounts {
-        mount_one(root.as_fd(), mount, plan)?;
+        mounts::mount_one(root.as_fd(), mount, plan)?;
     }
-    make_dir(root.as_fd(), &plan.process.cwd).map_err(Error::step(format!(
+    mounts::mask(root.as_fd(), &plan.masked_paths)?;
+    mounts::make_read_only(root.as_fd(), &plan.read_only_paths)?;
+    paths::make_dir(root.as_fd(), &plan.process.cwd).map_err(Error::step(format!(
         "make the working directory {}",
         plan.process.cwd.display()
     )))?;
@@ -71,146 +70,6 @@ pub fn pivot(root: BorrowedFd<'_>, propagation: MsFlags) -> Result<(), Error> {
         mount(NONE, "/", NONE, propagation, NONE).map_err(Error::step("set rootfsPropagation"))?;
     }
     Ok(())
-}
-
-fn mount_root(part: &Mount, rootfs: &Path) -> Result<(), Error> {
-    let (source, fstype, bind) = match &part.kind {
-        MountKind::Bind { source, recursive: true } => {
-            (source, NONE, MsFlags::MS_BIND | MsFlags::MS_REC)
-        }
-        MountKind::Bind { source, recursive: false } => (source, NONE, MsFlags::MS_BIND),
-        MountKind::Filesystem { fstype, source } => {
-            (source, Some(fstype.as_str()), MsFlags::empty())
-        }
-        MountKind::Withheld => return Ok(()),
-    };
-    let what =
-        || format!("mount the rootfs from {} ({})", source.display(), fstype.unwrap_or("bind"));
-    mount(Some(source), rootfs, fstype, part.flags | bind, Some(part.data.as_str()))
-        .map_err(Error::step(what()))?;
-    if !bind.is_empty() && part.flags.contains(MsFlags::MS_RDONLY) {
-        let root = sys::fd::open(rootfs, OFlag::O_PATH).map_err(Error::step(what()))?;
-        sys::mount::add_attributes(root.as_fd(), part.flags, false).map_err(Error::step(what()))?;
-    }
-    Ok(())
-}
-
-fn mount_one(root: BorrowedFd<'_>, one: &Mount, plan: &Plan) -> Result<(), Error> {
-    let at = one.destination.display();
-    match &one.kind {
-        MountKind::Withheld => Ok(()),
-        MountKind::Bind { source, recursive } => {
-            let what = || format!("mount {} on {at}", source.display());
-            let meta = fs::metadata(source).map_err(|e| {
-                Error::step(what())(e).hint("; the source of a bind mount must exist on the host")
-            })?;
-            let target = if meta.is_dir() {
-                make_dir(root, &one.destination)
-            } else {
-                make_file(root, &one.destination)
-            }
-            .map_err(Error::step(format!("make the mount point {at}")))?;
-            let rec = if *recursive { MsFlags::MS_REC } else { MsFlags::empty() };
-            mount(Some(source), &by_fd(&target), NONE, MsFlags::MS_BIND | rec, NONE)
-                .map_err(Error::step(what()))?;
-            finish(root, one, *recursive)
-        }
-        MountKind::Filesystem { fstype, source } => {
-            let target = make_dir(root, &one.destination)
-                .map_err(Error::step(format!("make the mount point {at}")))?;
-            let dev = fstype == "tmpfs" && one.destination == Path::new("/dev");
-            let nodev = if dev { MsFlags::empty() } else { MsFlags::MS_NODEV };
-            mount(
-                Some(source),
-                &by_fd(&target),
-                Some(fstype.as_str()),
-                // Read-only only once it is filled.
-                one.flags.difference(MsFlags::MS_RDONLY) | nodev,
-                Some(one.data.as_str()),
-            )
-            .map_err(Error::step(format!("mount {fstype} on {at}")))?;
-            if dev {
-                let target = open_mounted(root, &one.destination)?;
-                devices::fill(target.as_fd(), root, plan)?;
-            }
-            finish(root, one, false)
-        }
-    }
-}
-
-/// Attributes and propagation of a mount just made. A bind mount takes its flags only now.
-fn finish(root: BorrowedFd<'_>, one: &Mount, recursive: bool) -> Result<(), Error> {
-    let what = || format!("set the options of the mount {}", one.destination.display());
-    let bind = matches!(one.kind, MountKind::Bind { .. });
-    let late = bind || one.flags.contains(MsFlags::MS_RDONLY);
-    if !late && one.propagation.is_none() && !one.recursively_read_only {
-        return Ok(());
-    }
-    let target = open_mounted(root, &one.destination)?;
-    if bind {
-        sys::mount::add_attributes(target.as_fd(), MsFlags::MS_NODEV, recursive)
-            .map_err(Error::step(what()))?;
-    }
-    if late && !one.flags.is_empty() {
-        sys::mount::add_attributes(target.as_fd(), one.flags, false)
-            .map_err(Error::step(what()))?;
-    }
-    if one.recursively_read_only {
-        sys::mount::add_attributes(target.as_fd(), MsFlags::MS_RDONLY, true)
-            .map_err(Error::step(what()))?;
-    }
-    if let Some(propagation) = one.propagation {
-        mount(NONE, &by_fd(&target), NONE, propagation, NONE).map_err(Error::step(what()))?;
-    }
-    Ok(())
-}
-
-fn open_mounted(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
-    sys::fd::open_in_root(root, path, OFlag::O_PATH)
-        .map_err(Error::step(format!("open the mount {}", path.display())))
-}
-
-/// A path that means the open file whatever is mounted or renamed meanwhile.
-fn by_fd(fd: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
-}
-
-/// Opens the folder `path` of the rootfs, making what is missing of it.
-pub(super) fn make_dir(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    match sys::fd::open_in_root(root, path, flags) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        opened => return opened,
-    }
-    let mut reached = PathBuf::from("/");
-    let mut dir = sys::fd::open_in_root(root, &reached, flags)?;
-    for step in path.components() {
-        let Component::Normal(name) = step else {
-            continue;
-        };
-        reached.push(name);
-        dir = match sys::fd::open_in_root(root, &reached, flags) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                nix::sys::stat::mkdirat(dir.as_fd(), name, Mode::from_bits_truncate(0o755))?;
-                sys::fd::open_in_root(root, &reached, flags)?
-            }
-            opened => opened?,
-        };
-    }
-    Ok(dir)
-}
-
-/// Opens the file `path` of the rootfs, making it and its folders where they are missing.
-fn make_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    match sys::fd::open_in_root(root, path, OFlag::O_PATH) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        opened => return opened,
-    }
-    let name = path.file_name().ok_or(Errno::EISDIR)?;
-    let dir = make_dir(root, path.parent().unwrap_or(Path::new("/")))?;
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
-    nix::fcntl::openat(dir.as_fd(), name, flags, Mode::from_bits_truncate(0o644))?;
-    sys::fd::open_in_root(root, path, OFlag::O_PATH)
 }
 
 /// Unmounts every procfs that came along with a bind mount: through `/proc/self/mem` a guest could

@@ -173,7 +173,7 @@ impl Mount {
         }
     }
 
-    /// Whether the guest may write there as far as the mount is concerned.
+    /// Whether the mount keeps the guest from writing there.
     pub fn read_only(&self) -> bool {
         self.flags.contains(MsFlags::MS_RDONLY) || self.recursively_read_only
     }

@@ -26,6 +26,10 @@ pub struct Plan {
     pub rootfs: PathBuf,
     /// Whether the guest may not write to `/`.
     pub rootfs_read_only: bool,
+    /// What of it shall look empty, where it is there at all.
+    pub masked_paths: Vec<PathBuf>,
+    /// What of it shall be read-only, where it is there at all.
+    pub read_only_paths: Vec<PathBuf>,
     /// What is mounted on it, in order.
     pub mounts: Vec<Mount>,
     /// What separates it from the host.
@@ -45,7 +49,7 @@ pub struct Plan {
 pub struct Process {
     /// What is run.
     pub entry: Entry,
-    /// All arguments, the program's name first; none is empty of meaning to the guest.
+    /// All arguments, the program's name first.
     pub args: Vec<String>,
     /// `KEY=VALUE` pairs.
     pub env: Vec<String>,
@@ -136,6 +140,8 @@ impl Plan {
             process: Process::new(process)?,
             rootfs: bundle.join(root.path()),
             rootfs_read_only: root.readonly().unwrap_or(false),
+            masked_paths: paths(linux.masked_paths()),
+            read_only_paths: paths(linux.readonly_paths()),
             mounts,
             isolation: Isolation::new(&spec, &linux)?,
             hooks: Hooks::new(spec.hooks().as_ref())?,
@@ -144,6 +150,33 @@ impl Plan {
             annotations: spec.annotations().clone().unwrap_or_default(),
         })
     }
+}
+
+fn paths(list: &Option<Vec<String>>) -> Vec<PathBuf> {
+    list.iter().flatten().map(PathBuf::from).collect()
+}
+
+/// Devices are checked here because no device control group stands behind them: what is asked for
+/// is granted whole, or not at all.
+fn devices(linux: &oci::Linux) -> Result<Vec<LinuxDevice>, Error> {
+    let devices = linux.devices().clone().unwrap_or_default();
+    let rules = linux.resources().as_ref().and_then(|r| r.devices().as_ref());
+    for device in &devices {
+        let path = device.path();
+        if path.components().any(|c| c.as_os_str() == "..") {
+            return Err(invalid("linux.devices", format!("{} leads upwards", path.display())));
+        }
+        let number = (Some(device.major()), Some(device.minor()));
+        let rule = rules.iter().copied().flatten().rfind(|r| r.allow() && (r.major(), r.minor()) == number);
+        let access = rule.and_then(|rule| rule.access().as_deref()).unwrap_or("rwm");
+        if !(access.contains('r') && access.contains('w')) {
+            return Err(Error::Unsupported {
+                field: format!("linux.resources.devices: {}", path.display()),
+                why: format!("access {access:?}; a device is granted for reading and writing"),
+            });
+        }
+    }
+    Ok(devices)
 }
 
 fn cgroups_path(linux: &oci::Linux) -> Result<Option<String>, Error> {
@@ -159,7 +192,7 @@ fn cgroups_path(linux: &oci::Linux) -> Result<Option<String>, Error> {
 
 impl Process {
     fn new(process: &oci::Process) -> Result<Self, Error> {
-        let args = process.args().clone().unwrap_or_default();
+        let args = without_init(process.args().clone().unwrap_or_default());
         let word = args.first().ok_or(Error::Missing("process.args"))?;
         let cwd = process.cwd().clone();
         if !cwd.is_absolute() {
@@ -188,6 +221,15 @@ impl Process {
             oom_score_adj: process.oom_score_adj(),
         })
     }
+}
+
+/// `docker run --init` puts a Linux program in front that forwards signals and reaps orphans. A
+/// guest's process ends by signals as it is, and has no children.
+fn without_init(mut args: Vec<String>) -> Vec<String> {
+    if args.len() > 2 && args[0] == "/sbin/docker-init" && args[1] == "--" {
+        args.drain(..2);
+    }
+    args
 }
 
 impl Isolation {
@@ -234,7 +276,7 @@ impl Isolation {
             uid_mappings: linux.uid_mappings().clone().unwrap_or_default(),
             gid_mappings: linux.gid_mappings().clone().unwrap_or_default(),
             propagation,
-            devices: linux.devices().clone().unwrap_or_default(),
+            devices: devices(linux)?,
             sysctl,
         };
         if isolation.hostname.is_some() && isolation.namespace(LinuxNamespaceType::Uts).is_none() {

@@ -44,7 +44,9 @@ impl Channel {
         let fds: Vec<RawFd> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control = if fds.is_empty() { &[][..] } else { &rights[..] };
-        let bytes = &bytes[..bytes.len().min(MAX)];
+        if bytes.len() > MAX {
+            return Err(Errno::EMSGSIZE.into());
+        }
         loop {
             let sent = sendmsg::<()>(
                 self.0.as_raw_fd(),

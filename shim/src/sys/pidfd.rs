@@ -1,10 +1,12 @@
 //! Processes by descriptor: a pidfd never means another process than the one it was opened for.
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// A process, held by descriptor. Readable (poll) once the process has ended.
 #[derive(Debug)]
@@ -41,6 +43,13 @@ impl PidFd {
             )
         };
         Errno::result(sent).map(drop)
+    }
+
+    /// Waits until the process has ended, child or not, for `timeout` at most.
+    pub fn wait(&self, timeout: Duration) {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        while poll(&mut fds, timeout) == Err(Errno::EINTR) {}
     }
 
     /// Collects the ended child. `None` while it runs.

@@ -2,10 +2,11 @@
 
 use super::state::{Error, Exit, Phase, Snapshot, State, Status};
 use super::{Event, Request};
-use crate::cgroup::{Location, Stats, Version};
+use crate::cgroup::{Cgroup, Location, Stats, Version};
 use crate::launch::{self, Launcher, Saved, run_hooks};
 use crate::sandbox::hooks;
 use crate::spec::{self, Plan};
+use crate::sys::pidfd::PidFd;
 use nix::unistd::Pid;
 use std::future::pending;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -61,6 +62,10 @@ impl Actor {
 
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    pub fn cgroup(&self) -> Cgroup {
+        self.state.cgroup().clone()
     }
 
     /// Serves calls until the container is deleted.
@@ -135,8 +140,8 @@ impl Actor {
                 return Ok(init.cgroup.kill_all()?);
             }
             for pid in init.cgroup.pids()?.into_iter().filter(|pid| *pid != init.pid) {
-                let signal = nix::sys::signal::Signal::try_from(signal).ok();
-                let _ = nix::sys::signal::kill(pid, signal);
+                // By descriptor, which takes real-time signals too.
+                let _ = PidFd::open(pid).map(|process| process.kill(signal));
             }
         }
         init.pidfd.get_ref().kill(signal).map_err(|e| Error::kill(id, signal, e))
@@ -165,7 +170,7 @@ impl Actor {
         let Some(init) = self.state.alive() else { return };
         let exit = Exit::new(init.pidfd.get_ref().try_wait().ok().flatten());
         let cgroup = init.cgroup.clone();
-        if let Err(e) = cgroup.kill_all() {
+        if let Err(e) = cgroup.end_all() {
             log::warn!("{}: {e}", self.request.id);
         }
         let id = self.request.id.clone();

@@ -21,6 +21,7 @@ use crate::spec::Mount;
 use actor::{Actor, Call};
 use nix::unistd::Pid;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -84,12 +85,15 @@ pub struct Request {
     pub systemd_cgroup: bool,
 }
 
+type Handles = HashMap<String, Option<Handle>>;
+
 /// All containers of this shim.
 #[derive(Clone)]
 pub struct Tasks {
     launcher: Launcher,
     events: mpsc::UnboundedSender<Event>,
-    handles: Arc<Mutex<HashMap<String, Handle>>>,
+    /// None for one that is being made.
+    handles: Arc<Mutex<Handles>>,
 }
 
 impl Tasks {
@@ -104,32 +108,44 @@ impl Tasks {
     /// When there is one of this id, or it cannot be made; then nothing is left of it.
     pub async fn create(&self, request: Request) -> Result<Pid, Error> {
         let id = request.id.clone();
-        let (calls, inbox) = mpsc::channel(64);
-        let (exit, exited) = watch::channel(None);
-        {
-            let mut handles = self.lock();
-            if handles.contains_key(&id) {
-                return Err(Error::Exists(id));
-            }
-            handles.insert(id.clone(), Handle { id: id.clone(), calls, exited });
+        match self.lock().entry(id.clone()) {
+            Entry::Occupied(_) => return Err(Error::Exists(id)),
+            Entry::Vacant(place) => drop(place.insert(None)),
         }
         let (ready, created) = oneshot::channel();
-        let (launcher, events, tasks) = (self.launcher.clone(), self.events.clone(), self.clone());
+        let tasks = self.clone();
         // On its own, so that a caller that gives up does not leave half a container.
         tokio::spawn(async move {
-            match Actor::create(request, &launcher, events, exit).await {
-                Ok(actor) => {
-                    let _ = ready.send(Ok(actor.pid()));
-                    actor.live(inbox).await;
-                    tasks.lock().remove(&id);
-                }
-                Err(error) => {
-                    tasks.lock().remove(&id);
-                    let _ = ready.send(Err(error));
-                }
-            }
+            let _ = ready.send(tasks.begin(request).await);
         });
         created.await.unwrap_or(Err(Error::Lost))
+    }
+
+    async fn begin(self, request: Request) -> Result<Pid, Error> {
+        let id = request.id.clone();
+        let (calls, inbox) = mpsc::channel(64);
+        let (exit, exited) = watch::channel(None);
+        let made = Actor::create(request, &self.launcher, self.events.clone(), exit).await;
+        let actor = match made {
+            Ok(actor) => actor,
+            Err(error) => {
+                self.lock().remove(&id);
+                return Err(error);
+            }
+        };
+        self.lock().insert(id.clone(), Some(Handle { id: id.clone(), calls, exited }));
+        let (pid, cgroup) = (actor.pid(), actor.cgroup());
+        tokio::spawn(async move {
+            let lived = tokio::spawn(actor.live(inbox)).await;
+            if let Err(panic) = lived {
+                log::error!("{id}: lost by a bug, so it is ended: {panic}");
+                let _ = cgroup.end_all();
+                let exit = Exit::new(nix::sys::wait::waitpid(pid, None).ok());
+                let _ = self.events.send(Event::Exited { id: id.clone(), pid, exit });
+            }
+            self.lock().remove(&id);
+        });
+        Ok(pid)
     }
 
     /// The container of this id.
@@ -137,7 +153,8 @@ impl Tasks {
     /// # Errors
     /// When there is none.
     pub fn get(&self, id: &str) -> Result<Handle, Error> {
-        self.lock().get(id).cloned().ok_or_else(|| Error::NotFound(id.to_owned()))
+        // One that is being made is not there yet.
+        self.lock().get(id).cloned().flatten().ok_or_else(|| Error::NotFound(id.to_owned()))
     }
 
     /// Whether there are none.
@@ -145,7 +162,7 @@ impl Tasks {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+    fn lock(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
