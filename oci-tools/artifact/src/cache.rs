@@ -48,6 +48,7 @@ pub enum Error {
 /// The entries that one engine configuration can use.
 #[derive(Debug, Clone)]
 pub struct Cache {
+    root: PathBuf,
     dir: PathBuf,
 }
 
@@ -71,20 +72,19 @@ impl Cache {
     /// When a folder cannot be made or is not this user's alone.
     pub fn open(root: &Path, engine: &Engine) -> Result<Self, Error> {
         let dir = root.join(engine::compatibility(engine));
-        match trusted_dir(&dir) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            checked => return checked.map(|()| Self { dir }),
+        if !dir.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         trusted_dir(root)?;
         trusted_dir(&dir)?;
-        Ok(Self { dir })
+        Ok(Self { root: root.to_owned(), dir })
     }
 
-    /// The code compiled from the wasm called `digest`, or `None` when it has yet to be made.
+    /// The code compiled from the wasm called `digest`, or `None` when it has yet to be made. An entry
+    /// that others could have written is removed, and so has to be made again.
     ///
     /// # Errors
-    /// When an entry is there but cannot be read, or could have been written by others.
+    /// When an entry is there but cannot be read.
     pub fn get(&self, digest: &Digest) -> Result<Option<File>, Error> {
         let path = self.entry(digest);
         let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
@@ -93,7 +93,10 @@ impl Cache {
             Err(e) => return Err(at(&path)(e)),
         };
         let meta = file.metadata().map_err(at(&path))?;
-        trusted(&path, &meta)?;
+        if trusted(&path, &meta).is_err() {
+            self.remove(digest)?;
+            return Ok(None);
+        }
         // The modification time is the time of last use, which eviction goes by. A cache on a
         // read-only file system simply does not remember it.
         let _ = file.set_modified(SystemTime::now());
@@ -179,21 +182,24 @@ impl Cache {
         }
     }
 
-    /// Removes the entries used longest ago until the rest weighs at most `max_size` bytes.
-    /// Containers that run removed code keep it mapped.
+    /// Removes the entries used longest ago until the rest weighs at most `max_size` bytes, those of
+    /// other engines and what killed makers left included. Containers that run removed code keep it
+    /// mapped.
     ///
     /// # Errors
     /// When the folder cannot be read; an entry that cannot be removed is passed over.
     pub fn evict(&self, max_size: u64) -> Result<(), Error> {
-        let mut entries: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.dir)
-            .map_err(at(&self.dir))?
-            .flatten()
-            .filter(|e| e.path().extension().is_some_and(|x| x == "cwasm"))
-            .filter_map(|e| {
-                let meta = e.metadata().ok()?;
-                Some((meta.modified().ok()?, meta.len(), e.path()))
-            })
-            .collect();
+        let mut entries = Vec::new();
+        for dir in fs::read_dir(&self.root).map_err(at(&self.root))?.flatten() {
+            let Ok(files) = fs::read_dir(dir.path()) else { continue };
+            entries.extend(files.flatten().filter_map(|file| {
+                let meta = file.metadata().ok()?;
+                // A maker's file is as new as its last write, so it is among the last to go.
+                let kind = file.path().extension()?.to_owned();
+                let counts = kind == "cwasm" || kind == "new";
+                counts.then_some((meta.modified().ok()?, meta.len(), file.path()))
+            }));
+        }
         entries.sort();
         let mut size: u64 = entries.iter().map(|e| e.1).sum();
         for (_, len, path) in entries {
@@ -272,11 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_others_can_write_is_refused() {
+    fn an_entry_that_others_can_write_is_not_used_again() {
         let (_dir, cache) = fresh();
         let digest = put(&cache, "a", b"code");
         fs::set_permissions(cache.entry(&digest), fs::Permissions::from_mode(0o666)).unwrap();
-        let error = cache.get(&digest).unwrap_err().to_string();
+        assert!(cache.get(&digest).unwrap().is_none());
+        assert!(!cache.entry(&digest).exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = crate::engine::engine().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Cache::open(dir.path(), &engine).unwrap_err().to_string();
         assert!(error.contains("plant native code"), "{error}");
     }
 

@@ -132,9 +132,7 @@ pub fn hierarchies() -> Result<Vec<Hierarchy>, Error> {
     if !v1 {
         all.truncate(1);
         for hierarchy in &mut all {
-            let path = hierarchy.mount_point.join("cgroup.controllers");
-            let offered = fs::read_to_string(&path).map_err(Error::at("read", &path))?;
-            hierarchy.controllers = offered.split_whitespace().map(str::to_owned).collect();
+            hierarchy.controllers = offered(&hierarchy.mount_point)?;
         }
     }
     if all.is_empty() {
@@ -216,8 +214,8 @@ pub fn make_v1(hierarchy: &Hierarchy, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a v2 group, with every controller that its ancestors can hand down.
-pub fn make_v2(hierarchy: &Hierarchy, path: &Path) -> Result<(), Error> {
+/// Makes a v2 group, with every controller that its ancestors can hand down; gives those.
+pub fn make_v2(hierarchy: &Hierarchy, path: &Path) -> Result<Vec<String>, Error> {
     fs::create_dir_all(path).map_err(Error::at("make", path))?;
     let below = path.strip_prefix(&hierarchy.mount_point).unwrap_or(path);
     let mut ancestor = hierarchy.mount_point.clone();
@@ -233,7 +231,13 @@ pub fn make_v2(hierarchy: &Hierarchy, path: &Path) -> Result<(), Error> {
         }
         ancestor.push(step);
     }
-    Ok(())
+    offered(path)
+}
+
+fn offered(group: &Path) -> Result<Vec<String>, Error> {
+    let path = group.join("cgroup.controllers");
+    let text = fs::read_to_string(&path).map_err(Error::at("read", &path))?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -127,11 +127,14 @@ impl Cgroup {
         let path = location.within(hierarchy)?;
         // Of an earlier container of this path, with its limits and its count of OOM kills.
         let _ = fs::remove_dir(&path);
-        match self.version {
-            Version::V1 => location::make_v1(hierarchy, &path)?,
+        let controllers = match self.version {
+            Version::V1 => {
+                location::make_v1(hierarchy, &path)?;
+                hierarchy.controllers.clone()
+            }
             Version::V2 => location::make_v2(hierarchy, &path)?,
-        }
-        self.dirs.push(Dir { controllers: hierarchy.controllers.clone(), path });
+        };
+        self.dirs.push(Dir { controllers, path });
         Ok(())
     }
 

@@ -88,10 +88,10 @@ impl Limits<'_> {
                 set("memory.disableOOMKiller", "memory.oom_control", disable.map(|_| "1".into()))
             }
             Version::V2 => {
-                let max = |n: i64| if n < 0 { "max".into() } else { n.to_string() };
+                let max = |n: i64| if n == -1 { "max".into() } else { n.to_string() };
                 set("memory.limit", "memory.max", limit.map(max))?;
                 // The specification's swap is memory and swap together; v2's is swap alone.
-                let swap = swap.map(|n| if n < 0 { n } else { n - limit.unwrap_or(0).max(0) });
+                let swap = swap.map(|n| if n < 0 { -1 } else { n - limit.unwrap_or(0).max(0) });
                 let accounted = self.cgroup.text("memory", "memory.swap.max").is_some();
                 set("memory.swap", "memory.swap.max", swap.map(max).filter(|_| accounted))?;
                 set("memory.reservation", "memory.low", reservation.map(max))
@@ -132,9 +132,11 @@ impl Limits<'_> {
         let (controller, file, weight) = match self.cgroup.version {
             Version::V1 => ("blkio", "blkio.weight", weight.map(u64::from)),
             // v1's 10..1000 to v2's 1..10000
-            Version::V2 => {
-                ("io", "io.weight", weight.map(|n| 1 + (u64::from(n) - 10) * 9999 / 990))
-            }
+            Version::V2 => (
+                "io",
+                "io.weight",
+                weight.map(|n| 1 + (u64::from(n).clamp(10, 1000) - 10) * 9999 / 990),
+            ),
         };
         self.set("blockIO.weight", controller, file, weight.map(|n| n.to_string()))?;
         let throttles = [

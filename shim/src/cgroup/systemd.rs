@@ -158,6 +158,8 @@ impl Bus {
 fn properties(list: &mut Writer, scope: &Scope, pid: Pid, resources: &LinuxResources) {
     let description = format!("Wasm container {}", scope.unit);
     list.property("Description", "s", |v| v.string(&description));
+    // One that failed would keep its name.
+    list.property("CollectMode", "s", |v| v.string("inactive-or-failed"));
     list.property("Slice", "s", |v| v.string(&scope.slice));
     list.property("PIDs", "au", |v| v.array_of(4, |pids| pids.u32(pid.as_raw() as u32)));
     for flag in ["Delegate", "MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"]

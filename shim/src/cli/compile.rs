@@ -5,14 +5,15 @@
 
 use crate::launch::UNUSABLE;
 use crate::sys;
+use crate::sys::fork::PidNamespace;
 use artifact::cache::{self, Cache, DEFAULT_MAX_SIZE};
-use artifact::compile;
+use artifact::compile::{self, MAX_WASM};
 use artifact::digest::Digest;
 use artifact::engine::{self, Engine};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -28,9 +29,6 @@ const LIMITS: [(u32, u64); 4] = [
     (libc::RLIMIT_FSIZE, 4 << 30),
     (libc::RLIMIT_CORE, 0),
 ];
-
-/// The largest module taken, in bytes.
-const MAX_WASM: u64 = 1 << 30;
 
 /// The child's exit code when the cache's file system takes no more.
 const FULL: i32 = 3;
@@ -102,7 +100,8 @@ fn read_wasm(digest: &Digest) -> Result<Vec<u8>, Error> {
 
 fn in_child(engine: &Engine, wasm: &[u8], out: &File) -> Result<(), Error> {
     let internal = |e: io::Error| Error::Internal(format!("cannot start the compiler: {e}"));
-    let Some(child) = sys::fork::fork().map_err(internal)? else {
+    // Alone in a pid namespace: another compiler is the same user's.
+    let Some(child) = sys::fork::fork_into(PidNamespace::New).map_err(internal)? else {
         sys::process::exit_now(compile_locked_in(engine, wasm, out));
     };
     match waitpid(child, None) {
@@ -141,6 +140,8 @@ fn compile_locked_in(engine: &Engine, wasm: &[u8], mut out: &File) -> i32 {
 
 fn lock_in(out: &File) -> io::Result<()> {
     sys::fd::close_all_but(&[out.as_fd()])?;
+    // The first to go when memory runs out, before the shim whose score it has.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
     for (resource, most) in LIMITS {
         let most = most.min(sys::process::hard_limit(resource)?);
         sys::process::set_limit(resource, most, most)?;

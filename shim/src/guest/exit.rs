@@ -1,29 +1,21 @@
 //! From the end of a guest to an exit code and words on the container's standard error.
 
-use std::io::Write;
 use wasmtime::{Error, Result};
 use wasmtime_wasi::I32Exit;
 
 /// As a Linux program ends by abort(3): 128 + SIGABRT.
 const TRAPPED: i32 = 134;
 
-/// The exit code of a guest that returned, exited, or trapped; a trap is told with its backtrace.
-pub fn code(ended: Result<()>) -> i32 {
-    let Err(error) = ended else { return 0 };
+/// The exit code of a guest that returned, exited, or trapped, and the words for a trap.
+pub fn tell(ended: Result<()>) -> (i32, Option<String>) {
+    let Err(error) = ended else { return (0, None) };
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return exit.0 & 0xff;
+        return (exit.0 & 0xff, None);
     }
     if error.is::<RunFailed>() {
-        return 1;
+        return (1, None);
     }
-    failed(&words(&error))
-}
-
-/// Says why the guest cannot go on, and gives the exit code for it.
-pub fn failed(words: &str) -> i32 {
-    // A broken or full standard error must not change how the guest ended.
-    let _ = writeln!(std::io::stderr(), "{words}");
-    TRAPPED
+    (TRAPPED, Some(words(&error)))
 }
 
 /// `wasi:cli/run` returned its error, which carries no number.

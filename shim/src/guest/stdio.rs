@@ -197,6 +197,13 @@ impl Output {
         Ok(true)
     }
 
+    /// Writes a line of ours, behind all that the guest wrote.
+    pub fn say(&self, mut words: String) {
+        words.push('\n');
+        self.add(words.into());
+        let _ = self.push();
+    }
+
     fn add(&self, bytes: Bytes) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         *pending =

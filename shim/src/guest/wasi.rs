@@ -5,55 +5,44 @@ use crate::spec::{MountKind, Plan};
 use std::path::Path;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-/// What a guest is granted: arguments, environment, folders, the network of its namespace.
-pub struct Grants {
-    context: WasiCtxBuilder,
-}
-
-impl Grants {
-    /// Collects what `plan` grants. To be called as the container's user within its root, for a
-    /// folder that the user cannot open is not granted under its own name.
-    ///
-    /// # Errors
-    /// When a folder cannot be opened for another reason.
-    pub fn new(plan: &Plan) -> wasmtime::Result<Self> {
-        let process = &plan.process;
-        let mut context = WasiCtxBuilder::new();
-        context
-            // One guest per process and thread: waiting for a disk may as well hold it up.
-            .allow_blocking_current_thread(true)
-            .inherit_network()
-            .allow_tcp(true)
-            .allow_udp(true)
-            .allow_ip_name_lookup(true)
-            .args(&process.args);
-        let cwd = process.cwd.display().to_string();
-        context.initial_cwd(&cwd);
-        for (key, value) in process.env.iter().filter_map(|pair| pair.split_once('=')) {
-            context.env(key, value);
-        }
-        // Preview 1 has no working directory; Go's guests take it from here, as from a shell.
-        if !process.env.iter().any(|pair| pair.starts_with("PWD=")) {
-            context.env("PWD", &cwd);
-        }
-        let root = if plan.rootfs_read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        preopen(&mut context, Path::new("/"), root)?;
-        for mount in &plan.mounts {
-            let perms = if mount.read_only() { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-            if mount.kind != MountKind::Withheld && mount.destination.is_dir() {
-                preopen(&mut context, &mount.destination, perms)?;
-            }
-        }
-        Ok(Self { context })
+/// What `plan` grants: arguments, environment, folders, the network of its namespace. To be called
+/// as the container's user within its root, for a folder that the user cannot open is not granted
+/// under its own name.
+///
+/// # Errors
+/// When a folder cannot be opened for another reason.
+pub fn context(plan: &Plan, streams: &Streams) -> wasmtime::Result<WasiCtxBuilder> {
+    let process = &plan.process;
+    let mut context = WasiCtxBuilder::new();
+    context
+        // One guest per process and thread: waiting for a disk may as well hold it up.
+        .allow_blocking_current_thread(true)
+        .inherit_network()
+        .allow_tcp(true)
+        .allow_udp(true)
+        .allow_ip_name_lookup(true)
+        .args(&process.args)
+        .stdin(streams.input.clone())
+        .stdout(streams.output.clone())
+        .stderr(streams.error.clone());
+    let cwd = process.cwd.display().to_string();
+    context.initial_cwd(&cwd);
+    for (key, value) in process.env.iter().filter_map(|pair| pair.split_once('=')) {
+        context.env(key, value);
     }
-
-    pub(super) fn context(mut self, streams: &Streams) -> WasiCtxBuilder {
-        self.context
-            .stdin(streams.input.clone())
-            .stdout(streams.output.clone())
-            .stderr(streams.error.clone());
-        self.context
+    // Preview 1 has no working directory; Go's guests take it from here, as from a shell.
+    if !process.env.iter().any(|pair| pair.starts_with("PWD=")) {
+        context.env("PWD", &cwd);
     }
+    let root = if plan.rootfs_read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+    preopen(&mut context, Path::new("/"), root)?;
+    for mount in &plan.mounts {
+        let perms = if mount.read_only() { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        if mount.kind != MountKind::Withheld && mount.destination.is_dir() {
+            preopen(&mut context, &mount.destination, perms)?;
+        }
+    }
+    Ok(context)
 }
 
 fn preopen(context: &mut WasiCtxBuilder, path: &Path, perms: FsPerms) -> wasmtime::Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::spec::Entry;
 use crate::sys;
+use artifact::compile::MAX_WASM;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io;
@@ -25,6 +26,11 @@ pub enum Error {
     /// A folder, a device or the like.
     #[error("exec: {0:?}: permission denied: it is not a regular file")]
     NotAFile(String),
+    /// More than anybody would compile.
+    #[error(
+        "exec: {0:?}: it is larger than 1 GiB, which is no WebAssembly module that this runtime takes"
+    )]
+    TooLarge(String),
     /// It is there and cannot be opened.
     #[error("exec: {word:?}: cannot open {}: {source}", path.display())]
     Unreadable {
@@ -53,6 +59,7 @@ pub fn open(root: BorrowedFd<'_>, entry: &Entry) -> Result<File, Error> {
             }
         };
         return match file.metadata() {
+            Ok(meta) if meta.is_file() && meta.len() > MAX_WASM => Err(Error::TooLarge(word())),
             Ok(meta) if meta.is_file() => Ok(file),
             _ => Err(Error::NotAFile(word())),
         };

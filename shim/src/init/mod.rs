@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 
 /// All that a container's process takes along from the shim.
 pub struct Seed {
@@ -43,6 +43,9 @@ pub fn run(seed: Seed) -> ! {
 
 fn live(seed: Seed) -> i32 {
     let Seed { plan, rootfs, streams, channel } = seed;
+    // The shim's log is not this process's; a panic is told on the container's standard error.
+    log::set_max_level(log::LevelFilter::Off);
+    drop(panic::take_hook());
     if let Err(e) = take_descriptors(&channel, &streams) {
         let _ = send(&channel, &FromInit::Failed(e.into()), None);
         return 1;
@@ -50,11 +53,11 @@ fn live(seed: Seed) -> i32 {
     // Closed with all the others, under the eyes of their owner.
     mem::forget(streams);
     match prepare(&plan, &rootfs, &channel) {
-        Ok((loaded, grants)) => match wait_for_start(&plan, &channel) {
+        Ok(guest) => match wait_for_start(&plan, &channel) {
             Ok(()) => {
                 // The last that connects this process with the shim.
                 drop(channel);
-                guest::run(loaded, grants)
+                guest.run()
             }
             Err(_) => 1,
         },
@@ -73,17 +76,15 @@ fn take_descriptors(channel: &Channel, streams: &[OwnedFd; 3]) -> io::Result<()>
     sys::fd::close_all_but(&[channel.as_fd()])
 }
 
-fn prepare(
-    plan: &Plan,
-    parts: &[Mount],
-    channel: &Channel,
-) -> Result<(guest::Loaded, guest::Grants), Failure> {
+fn prepare(plan: &Plan, parts: &[Mount], channel: &Channel) -> Result<guest::Guest, Failure> {
+    // Until it has nothing left of the shim, nobody of a joined namespace may look into it.
+    nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let ToInit::Go { pid } = receive(channel)?.0 else {
         return Err(out_of_order());
     };
     let user = namespaces::open(&plan.isolation, Kind::User)?;
     nix::unistd::setsid().map_err(io::Error::from)?;
-    sys::signal::behave_as_container().map_err(io::Error::from)?;
+    sys::signal::end_when_told().map_err(io::Error::from)?;
     sys::process::set_title(&plan.process.args)?;
     sys::net::pin_resolver()?;
     for warning in privileges::set_limits(&plan.process)? {
@@ -96,11 +97,11 @@ fn prepare(
     rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
     enter_user_namespace(plan, channel, user.as_ref())?;
     privileges::drop_to(&plan.process)?;
-    let grants =
-        guest::Grants::new(plan).map_err(|e| Failure::new(Reason::Internal, format!("{e:#}")))?;
+    let guest = guest::Guest::new(loaded, plan)
+        .map_err(|e| Failure::new(Reason::Internal, format!("{e:#}")))?;
     // Landlock and seccomp stand here, once all that they forbid is done.
     send(channel, &FromInit::Ready, None)?;
-    Ok((loaded, grants))
+    Ok(guest)
 }
 
 /// The hooks before pivot_root: the shim runs those of its side, this process its own.
@@ -173,6 +174,8 @@ fn wait_for_start(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
         send(channel, &FromInit::Failed(failure.clone()), None)?;
         return Err(failure);
     }
+    // Hooks would inherit this, guests cannot.
+    sys::signal::ignore_the_rest();
     send(channel, &FromInit::Running, None)?;
     Ok(())
 }
@@ -201,6 +204,10 @@ impl From<hooks::Error> for Failure {
 
 impl From<image::Error> for Failure {
     fn from(error: image::Error) -> Self {
-        Self::new(Reason::NotFound, error.to_string())
+        let reason = match error {
+            image::Error::NotFound(_) | image::Error::NoSuchFile(_) => Reason::NotFound,
+            _ => Reason::Unusable,
+        };
+        Self::new(reason, error.to_string())
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -99,8 +99,7 @@ impl Running {
         let path = self.path;
         let status =
             self.child.wait().map_err(|source| Error::Run { path: path.clone(), source })?;
-        // A status of nothing but a caught SIGPIPE is its reader's fault, not a success either.
-        if status.success() && status.signal().is_none() {
+        if status.success() {
             return Ok(());
         }
         let mut said = Vec::new();

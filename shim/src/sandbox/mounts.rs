@@ -91,8 +91,14 @@ pub fn mount_one(root: BorrowedFd<'_>, one: &Mount, plan: &Plan) -> Result<(), E
                 true => one.flags.difference(MsFlags::MS_RDONLY | MsFlags::MS_NODEV),
                 false => one.flags | MsFlags::MS_NODEV,
             };
-            mount(Some(source), &by_fd(&target), Some(fstype.as_str()), flags, Some(one.data.as_str()))
-                .map_err(Error::step(format!("mount {fstype} on {at}")))?;
+            mount(
+                Some(source),
+                &by_fd(&target),
+                Some(fstype.as_str()),
+                flags,
+                Some(one.data.as_str()),
+            )
+            .map_err(Error::step(format!("mount {fstype} on {at}")))?;
             if dev || one.propagation.is_some() {
                 finish(root, one, plan, dev)?;
             }
@@ -202,7 +208,8 @@ mod tests {
 
     #[test]
     fn layers_are_named_from_the_folder_that_they_share() {
-        let (dir, data) = relative_layers("workdir=/s/9/work,upperdir=/s/9/fs,lowerdir=/s/2/fs:/s/11/fs");
+        let (dir, data) =
+            relative_layers("workdir=/s/9/work,upperdir=/s/9/fs,lowerdir=/s/2/fs:/s/11/fs");
         assert_eq!(dir, Path::new("/s"));
         assert_eq!(data, "workdir=/s/9/work,upperdir=/s/9/fs,lowerdir=2/fs:11/fs");
     }

@@ -116,7 +116,7 @@ fn names(isolation: &Isolation) -> Result<(), Error> {
 /// Sets a kernel setting that belongs to a namespace of the container; the host's are not its to
 /// change.
 fn sysctl(isolation: &Isolation, name: &str, value: &str) -> Result<(), Error> {
-    const IPC: [&str; 9] = [
+    const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
         "kernel.msgmni",
@@ -125,7 +125,6 @@ fn sysctl(isolation: &Isolation, name: &str, value: &str) -> Result<(), Error> {
         "kernel.shmmax",
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
-        "kernel.domainname",
     ];
     let owner = if name.starts_with("net.") {
         Kind::Network

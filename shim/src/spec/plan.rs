@@ -167,7 +167,11 @@ fn devices(linux: &oci::Linux) -> Result<Vec<LinuxDevice>, Error> {
             return Err(invalid("linux.devices", format!("{} leads upwards", path.display())));
         }
         let number = (Some(device.major()), Some(device.minor()));
-        let rule = rules.iter().copied().flatten().rfind(|r| r.allow() && (r.major(), r.minor()) == number);
+        let rule = rules
+            .iter()
+            .copied()
+            .flatten()
+            .rfind(|r| r.allow() && (r.major(), r.minor()) == number);
         let access = rule.and_then(|rule| rule.access().as_deref()).unwrap_or("rwm");
         if !(access.contains('r') && access.contains('w')) {
             return Err(Error::Unsupported {

@@ -67,7 +67,11 @@ pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 pub fn set_propagation(mount: BorrowedFd<'_>, how: MsFlags) -> io::Result<()> {
     let recursive = how.contains(MsFlags::MS_REC);
     let propagation = how.difference(MsFlags::MS_REC).bits();
-    set_attributes(mount, libc::mount_attr { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 }, recursive)
+    set_attributes(
+        mount,
+        libc::mount_attr { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 },
+        recursive,
+    )
 }
 
 /// Adds attributes to the mount whose root `mount` is, and with `recursive` to all below it. Those

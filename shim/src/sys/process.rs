@@ -26,8 +26,8 @@ pub fn new_core_scheduling_group() -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps the capabilities of the bounding set over the coming change of user; they are set to what
-/// the plan grants right after it.
+/// Keeps the permitted capabilities over the coming change of user; they are set to what the plan
+/// grants right after it.
 ///
 /// # Errors
 /// What prctl(2) fails with.

@@ -27,18 +27,23 @@ extern "C" fn exit_as_killed(signal: i32) {
     super::process::exit_now(128 + signal);
 }
 
-/// Makes SIGTERM, SIGINT and SIGQUIT end this process with 128 + n whatever it does, and every other
-/// signal that can be ignored do nothing, in a pid namespace of its own or not.
+/// Makes SIGTERM, SIGINT and SIGQUIT end this process with 128 + n whatever it does.
 ///
 /// # Errors
 /// What sigaction(2) fails with.
-pub fn behave_as_container() -> nix::Result<()> {
+pub fn end_when_told() -> nix::Result<()> {
     let end =
         SigAction::new(SigHandler::Handler(exit_as_killed), SaFlags::SA_ONSTACK, SigSet::empty());
     for signal in ENDING {
         // SAFETY: the handler calls only `_exit`, which is async-signal-safe.
         unsafe { sigaction(signal, &end) }?;
     }
+    Ok(())
+}
+
+/// Makes every other signal that can be ignored do nothing, in a pid namespace of its own, where the
+/// kernel sees to most of that, or not.
+pub fn ignore_the_rest() {
     for signal in 1..=libc::SIGRTMAX() {
         // 32 and 33 belong to the C library's threads.
         if !LEFT_ALONE.contains(&signal) && !(32..libc::SIGRTMIN()).contains(&signal) {
@@ -46,5 +51,4 @@ pub fn behave_as_container() -> nix::Result<()> {
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
     }
-    Ok(())
 }
