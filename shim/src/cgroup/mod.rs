@@ -83,7 +83,8 @@ struct Dir {
 }
 
 impl Cgroup {
-    /// Makes the groups at `location`, sets the limits and moves `pid` into them.
+    /// Makes the groups at `location` for the process `pid` and sets the limits. The process moves in
+    /// itself, by [`Self::join`].
     ///
     /// # Errors
     /// See [`Error`]; what was made is removed again.
@@ -101,8 +102,7 @@ impl Cgroup {
             .and_then(|()| {
                 hierarchies.iter().try_for_each(|hierarchy| cgroup.make(hierarchy, location))
             })
-            .and_then(|()| resources::apply(&cgroup, resources))
-            .and_then(|()| cgroup.join(pid));
+            .and_then(|()| resources::apply(&cgroup, resources));
         if let Err(error) = made {
             let _ = cgroup.delete();
             return Err(error);
@@ -138,8 +138,19 @@ impl Cgroup {
         Ok(())
     }
 
-    fn join(&self, pid: Pid) -> Result<(), Error> {
-        self.dirs.iter().try_for_each(|dir| write(&dir.path.join("cgroup.procs"), &pid.to_string()))
+    /// Moves the calling process, of one thread, into the groups.
+    ///
+    /// Under v1 by its thread: the kernel need not keep all forks and exits of the machine away while
+    /// a process moves its own only thread, for which it would wait milliseconds.
+    ///
+    /// # Errors
+    /// When a group does not take it.
+    pub fn join(&self) -> Result<(), Error> {
+        let list = match self.version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.procs",
+        };
+        self.dirs.iter().try_for_each(|dir| write(&dir.path.join(list), "0"))
     }
 
     /// Which of the two interfaces it is.

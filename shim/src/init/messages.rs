@@ -1,6 +1,7 @@
 //! What the shim and a container's process say to each other before the guest runs. None of it
 //! comes from a guest.
 
+use crate::cgroup::Cgroup;
 use crate::sys::channel::Channel;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
@@ -12,10 +13,12 @@ const MAX_WORDS: usize = 4096;
 /// From the shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToInit {
-    /// You are in your control group; your pid on the host is this.
+    /// Your control group is there; your pid on the host is this.
     Go {
         /// The pid.
         pid: i32,
+        /// The group to move into.
+        cgroup: Cgroup,
     },
     /// The hooks of the host's side have run.
     HooksDone,

@@ -9,6 +9,7 @@ mod messages;
 
 pub use messages::{Failure, FromInit, Reason, ToInit, receive, send};
 
+use crate::cgroup;
 use crate::sandbox::{self, hooks, namespaces, privileges, rootfs};
 use crate::spec::{Mount, Plan};
 use crate::sys;
@@ -79,9 +80,10 @@ fn take_descriptors(channel: &Channel, streams: &[OwnedFd; 3]) -> io::Result<()>
 fn prepare(plan: &Plan, parts: &[Mount], channel: &Channel) -> Result<guest::Guest, Failure> {
     // Until it has nothing left of the shim, nobody of a joined namespace may look into it.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
-    let ToInit::Go { pid } = receive(channel)?.0 else {
+    let ToInit::Go { pid, cgroup } = receive(channel)?.0 else {
         return Err(out_of_order());
     };
+    cgroup.join()?;
     let user = namespaces::open(&plan.isolation, Kind::User)?;
     nix::unistd::setsid().map_err(io::Error::from)?;
     sys::signal::end_when_told().map_err(io::Error::from)?;
@@ -186,6 +188,12 @@ fn out_of_order() -> Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
+        Self::new(Reason::Internal, error.to_string())
+    }
+}
+
+impl From<cgroup::Error> for Failure {
+    fn from(error: cgroup::Error) -> Self {
         Self::new(Reason::Internal, error.to_string())
     }
 }

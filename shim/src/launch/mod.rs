@@ -126,7 +126,7 @@ impl Launcher {
         Saved::write(&plan.bundle, init)?;
         let talk = Talk::new(channel)?;
         let pid = init.pid.as_raw();
-        talk.send(&ToInit::Go { pid }, None).await?;
+        talk.send(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, None).await?;
         loop {
             let (message, fd) = talk.receive().await?;
             match message {
