@@ -253,3 +253,31 @@ fn a_fifo_that_is_not_there_is_named() {
     refusal.names(&["/run/containerd/fifo/nowhere"]);
     mock.nothing_left(&bundle);
 }
+
+#[test]
+fn a_module_with_very_many_exports_is_refused_in_few_words() {
+    let mock = Mock::new();
+    let exports: String =
+        (0..6000).map(|n| format!("(export \"function-number-{n}\" (func $f))")).collect();
+    let wat = format!("(module (func $f) {exports})");
+    let refusal = mock.refused(&mock.bundle(&["/app.wasm"]).with_wat("app.wasm", &wat));
+    refusal.names(&["_start", "function-number-1", "more"]);
+    assert!(refusal.message.len() < 5000, "{}", refusal.message.len());
+}
+
+#[test]
+fn a_device_that_is_not_granted_whole_is_refused_by_name() {
+    let mock = Mock::new();
+    let bundle = mock
+        .bundle(&["/app.wasm"])
+        .with("app.wasm", hello())
+        .set(
+            "/linux/devices",
+            json!([{ "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11 }]),
+        )
+        .set(
+            "/linux/resources/devices",
+            json!([{ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" }]),
+        );
+    mock.refused(&bundle).names(&["/dev/kmsg", "access"]);
+}

@@ -109,3 +109,20 @@ fn capabilities_that_no_guest_can_use_are_not_held() {
     }
     shim.finish(&mock, &bundle);
 }
+
+#[test]
+fn masked_paths_look_empty_and_read_only_paths_refuse_writes() {
+    let change = |bundle: Bundle| {
+        bundle
+            .with("secret/file", "text")
+            .with("alone", "text")
+            .with("fixed/file", "text")
+            .set("/linux/maskedPaths", json!(["/secret", "/alone", "/not/there"]))
+            .set("/linux/readonlyPaths", json!(["/fixed", "/not/there"]))
+    };
+    assert_eq!(probe("probe-p1.wasm", &["ls", "/secret"], change), (String::new(), 0));
+    let (said, code) = probe("probe-p1.wasm", &["cat", "/alone"], change);
+    assert!(!said.contains("text") && code == 1, "{said}");
+    assert_eq!(probe("probe-p1.wasm", &["cat", "/fixed/file"], change), ("text".into(), 0));
+    assert_eq!(probe("probe-p1.wasm", &["write", "/fixed/file", "x"], change).1, 1);
+}

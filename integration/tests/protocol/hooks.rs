@@ -126,3 +126,40 @@ fn a_prestart_hook_can_reach_the_containers_network_namespace_by_its_pid() {
     assert_eq!(seen.trim(), link.to_str().expect("a link of the kernel's"), "{RUNTIME}");
     shim.finish(&mock, &bundle);
 }
+
+#[test]
+fn what_a_failed_hook_leaves_running_is_ended() {
+    let mock = Mock::new();
+    fs::create_dir_all(KEPT).expect("/run is the test's own");
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "sleep 300 & exit 3"], "env": ["PATH=/usr/bin:/bin"] }]);
+    let mut bundle =
+        mock.bundle(&["/app.wasm"]).with_wat("app.wasm", HELLO).without_namespace("pid");
+    bundle.spec["hooks"] = json!({ "createContainer": hook });
+    mock.refused(&bundle).names(&["/bin/sh", "3"]);
+}
+
+#[test]
+fn a_task_that_is_being_created_is_not_there_yet() {
+    let mock = Mock::new();
+    let folder = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);
+    let gate = folder.path.join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("a new fifo");
+    let mut bundle = folder;
+    bundle.spec["hooks"] =
+        json!({ "createRuntime": [{ "path": "/bin/cat", "args": ["cat", gate] }] });
+    bundle.write();
+    let shim = mock.start(&bundle, &integration::mock::Dialect::Silent).expect("the shim starts");
+    let other = integration::mock::Shim::at(shim.address.clone(), shim.version);
+    std::thread::scope(|scope| {
+        let created = scope.spawn(|| shim.create(&bundle));
+        // The hook has the fifo open, so Create is at it.
+        let writer = fs::OpenOptions::new().write(true).open(&gate).expect("the hook reads");
+        let refusal = other.state(&bundle.id).map(|_| ()).expect_err("it is not there yet");
+        assert_eq!(refusal.code, Some(ttrpc::Code::NOT_FOUND));
+        let refusal = other.create(&bundle).expect_err("the id is taken");
+        assert_eq!(refusal.code, Some(ttrpc::Code::ALREADY_EXISTS));
+        drop(writer);
+        created.join().expect("no panic").expect("the task can be created");
+    });
+    shim.finish(&mock, &bundle);
+}

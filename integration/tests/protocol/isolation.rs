@@ -183,3 +183,34 @@ fn a_created_task_holds_no_descriptor_of_the_shim() {
     }
     shim.finish(&mock, &bundle);
 }
+
+#[test]
+fn a_rootfs_of_very_many_layers_is_mounted() {
+    let mock = Mock::new();
+    let bundle = mock.bundle(&["/app.wasm"]);
+    let folder = Path::new("/run/layers-with-a-name-as-long-as-those-of-a-snapshotter");
+    let layers: Vec<String> = (0..100).map(|n| format!("{}/{n}/fs", folder.display())).collect();
+    for layer in &layers {
+        fs::create_dir_all(layer).expect("a new folder");
+    }
+    let module = wat::parse_str(HELLO).expect("well-formed");
+    fs::write(format!("{}/app.wasm", layers[99]), module).expect("a new file");
+    let [upper, work] = ["upper", "work"].map(|name| folder.join(name));
+    for made in [&upper, &work] {
+        fs::create_dir_all(made).expect("a new folder");
+    }
+    let options = vec![
+        format!("workdir={}", work.display()),
+        format!("upperdir={}", upper.display()),
+        format!("lowerdir={}", layers.join(":")),
+    ];
+    assert!(options[2].len() > 4096);
+    let overlay =
+        Mount { type_: "overlay".into(), source: "overlay".into(), options, ..Default::default() };
+    let request = CreateTaskRequest { rootfs: vec![overlay], ..Default::default() };
+    let shim =
+        mock.create_with(&bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    shim.start(&bundle.id).expect("the task can be started");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
+    shim.finish(&mock, &bundle);
+}

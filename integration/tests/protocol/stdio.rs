@@ -142,3 +142,32 @@ fn a_task_without_any_stream_runs() {
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 7);
     shim.finish(&mock, &bundle);
 }
+
+/// Fills 256 KiB of standard error, then traps.
+const FLOODED_TRAP: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 0) "\08\00\00\00\00\00\01\00")
+  (func (export "_start")
+    (local $n i32)
+    (loop $more
+      (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 4)))
+      (i32.store (i32.const 4) (i32.const 0x10000))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $more (i32.lt_u (local.get $n) (i32.const 4))))
+    unreachable))"#;
+
+#[test]
+fn the_words_about_a_trap_come_behind_all_that_the_guest_wrote() {
+    for _ in 0..5 {
+        let mock = Mock::new();
+        let (bundle, streams) = bundle(&mock, FLOODED_TRAP);
+        let stderr = Outlet::of(&streams.stderr);
+        let shim =
+            start(&mock, &bundle, CreateTaskRequest { stdin: String::new(), ..request(&streams) });
+        assert_eq!(shim.wait(&bundle.id).expect("it ends"), 134);
+        shim.finish(&mock, &bundle);
+        let said = stderr.all();
+        assert!(said.len() > 256 * 1024 && said.contains("unreachable"), "{}", said.len());
+    }
+}
