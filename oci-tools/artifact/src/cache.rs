@@ -4,14 +4,13 @@
 //! files are checked for owner and mode each time, and a file appears under its name only whole.
 
 use crate::digest::Digest;
-use crate::engine;
+use crate::engine::Compatibility;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use wasmtime::Engine;
 
 /// Where a node keeps its compiled code unless told otherwise.
 pub const DEFAULT_ROOT: &str = "/var/lib/containerd-shim-wasmtime/code";
@@ -66,12 +65,12 @@ impl Drop for Lock {
 }
 
 impl Cache {
-    /// Opens the cache for code that `engine` can run, making the folders that are missing.
+    /// Opens the cache for code of one engine, making the folders that are missing.
     ///
     /// # Errors
     /// When a folder cannot be made or is not this user's alone.
-    pub fn open(root: &Path, engine: &Engine) -> Result<Self, Error> {
-        let dir = root.join(engine::compatibility(engine));
+    pub fn open(root: &Path, engine: &Compatibility) -> Result<Self, Error> {
+        let dir = root.join(engine.to_string());
         if !dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         }
@@ -244,7 +243,7 @@ mod tests {
 
     fn fresh() -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
-        let engine = crate::engine::engine().unwrap();
+        let engine = Compatibility::of(&crate::engine::engine().unwrap());
         let cache = Cache::open(&dir.path().join("code"), &engine).unwrap();
         (dir, cache)
     }
@@ -289,7 +288,7 @@ mod tests {
     #[test]
     fn a_folder_that_others_can_write_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = crate::engine::engine().unwrap();
+        let engine = Compatibility::of(&crate::engine::engine().unwrap());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = Cache::open(dir.path(), &engine).unwrap_err().to_string();
         assert!(error.contains("plant native code"), "{error}");

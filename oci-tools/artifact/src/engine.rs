@@ -1,6 +1,7 @@
 //! THE engine configuration. Code compiled with one configuration runs only in an engine of the
 //! same one, so everybody who compiles or runs asks here.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use wasmtime::component::Component;
 use wasmtime::{Config, Module};
@@ -33,11 +34,30 @@ pub fn engine() -> wasmtime::Result<Engine> {
 }
 
 /// Names all that compiled code depends on besides the wasm: Wasmtime's version and settings, the
-/// CPU's features, our cache format. 16 hex digits and the format's number.
-pub fn compatibility(engine: &Engine) -> String {
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{:016x}-{CACHE_FORMAT}", hasher.finish())
+/// CPU's features, our cache format. Written as 16 hex digits, a dash, and the format's number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compatibility(String);
+
+impl Compatibility {
+    /// That of code which `engine` can run.
+    pub fn of(engine: &Engine) -> Self {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Self(format!("{:016x}-{CACHE_FORMAT}", hasher.finish()))
+    }
+
+    /// Reads back what [`fmt::Display`] writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (hash, format) = text.split_once('-')?;
+        let hex = hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        (hex && format == CACHE_FORMAT.to_string()).then(|| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Compatibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// Maps a core module's compiled code from the file at `path`, without copying it.
@@ -68,6 +88,15 @@ mod tests {
     #[test]
     fn two_engines_of_this_configuration_share_their_code() {
         let (one, two) = (engine().unwrap(), engine().unwrap());
-        assert_eq!(compatibility(&one), compatibility(&two));
+        let (one, two) = (Compatibility::of(&one), Compatibility::of(&two));
+        assert_eq!(one, two);
+        assert_eq!(Compatibility::parse(&one.to_string()), Some(one));
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_no_compatibility() {
+        for text in ["", "-1", "../../etc", "0123456789abcdef-9", "0123456789abcde/-1"] {
+            assert_eq!(Compatibility::parse(text), None, "{text}");
+        }
     }
 }

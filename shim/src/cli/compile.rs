@@ -9,7 +9,7 @@ use crate::sys::fork::PidNamespace;
 use artifact::cache::{self, Cache, DEFAULT_MAX_SIZE};
 use artifact::compile::{self, MAX_WASM};
 use artifact::digest::Digest;
-use artifact::engine::{self, Engine};
+use artifact::engine::{self, Compatibility, Engine};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -64,7 +64,7 @@ fn make(root: &Path, digest: &str) -> Result<(), Error> {
     let digest =
         Digest::parse(digest).ok_or_else(|| internal(&"usage: compile ROOT SHA256 <WASM"))?;
     let engine = engine::engine().map_err(|e| internal(&e))?;
-    let cache = Cache::open(root, &engine)?;
+    let cache = Cache::open(root, &Compatibility::of(&engine))?;
     let lock = cache.lock(&digest)?;
     if cache.get(&digest)?.is_some() {
         return Ok(());

@@ -142,7 +142,9 @@ fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result
     }
     let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
-    wasmtime_wasi::p0::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+    if module.imports().any(|import| import.module() == "wasi_unstable") {
+        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+    }
     let pre = linker.instantiate_pre(module).map_err(import)?;
     Ok(Kind::Module(pre, wanted.to_owned()))
 }

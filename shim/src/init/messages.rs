@@ -41,14 +41,7 @@ pub enum FromInit {
     /// Namespaces and mounts are there: run the hooks of the host's side.
     Created,
     /// With a descriptor, the wasm: give me the code compiled from it.
-    NeedCode {
-        /// sha256 of the wasm, in hex.
-        digest: String,
-        /// The entrypoint, for messages.
-        word: String,
-        /// The code of the cache is damaged; make it anew.
-        again: bool,
-    },
+    NeedCode(Need),
     /// Map the ids of my user namespace.
     MapIds,
     /// All is prepared; I wait for Start.
@@ -57,6 +50,19 @@ pub enum FromInit {
     Running,
     /// I give up.
     Failed(Failure),
+}
+
+/// Which code a container's process needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Need {
+    /// What its engine can run, as `artifact::engine::Compatibility` writes it.
+    pub engine: String,
+    /// sha256 of the wasm, in hex.
+    pub digest: String,
+    /// The entrypoint, for messages.
+    pub word: String,
+    /// The code of the cache is damaged; make it anew.
+    pub again: bool,
 }
 
 /// Why a container could not be made.

@@ -7,7 +7,7 @@
 
 mod messages;
 
-pub use messages::{Failure, FromInit, Reason, ToInit, receive, send};
+pub use messages::{Failure, FromInit, Need, Reason, ToInit, receive, send};
 
 use crate::cgroup;
 use crate::sandbox::{self, hooks, namespaces, privileges, rootfs};
@@ -16,6 +16,7 @@ use crate::sys;
 use crate::sys::channel::Channel;
 use crate::{guest, image};
 use artifact::digest::Digest;
+use artifact::engine::{Compatibility, Engine};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use std::fs::File;
@@ -80,6 +81,9 @@ fn take_descriptors(channel: &Channel, streams: &[OwnedFd; 3]) -> io::Result<()>
 fn prepare(plan: &Plan, parts: &[Mount], channel: &Channel) -> Result<guest::Guest, Failure> {
     // Until it has nothing left of the shim, nobody of a joined namespace may look into it.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
+    // While the shim makes the control group.
+    let engine = artifact::engine::engine()
+        .map_err(|e| Failure::new(Reason::Internal, format!("cannot make an engine: {e:#}")))?;
     let ToInit::Go { pid, cgroup } = receive(channel)?.0 else {
         return Err(out_of_order());
     };
@@ -95,7 +99,7 @@ fn prepare(plan: &Plan, parts: &[Mount], channel: &Channel) -> Result<guest::Gue
     namespaces::enter(&plan.isolation)?;
     let root = rootfs::mount_all(plan, parts)?;
     creation_hooks(plan, channel, Pid::from_raw(pid))?;
-    let loaded = load(plan, channel, &root)?;
+    let loaded = load(plan, channel, &engine, &root)?;
     rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
     enter_user_namespace(plan, channel, user.as_ref())?;
     privileges::drop_to(&plan.process)?;
@@ -122,20 +126,29 @@ fn creation_hooks(plan: &Plan, channel: &Channel, pid: Pid) -> Result<(), Failur
 
 /// Opens the entrypoint, gets its compiled code from the shim, maps and links it. Code of the cache
 /// that turns out damaged is made anew, once.
-fn load(plan: &Plan, channel: &Channel, root: &OwnedFd) -> Result<guest::Loaded, Failure> {
+fn load(
+    plan: &Plan,
+    channel: &Channel,
+    engine: &Engine,
+    root: &OwnedFd,
+) -> Result<guest::Loaded, Failure> {
     let entry = &plan.process.entry;
     let wasm = image::open(root.as_fd(), entry)?;
     let digest = Digest::of_reader(&wasm)?.to_string();
-    let engine = artifact::engine::engine()
-        .map_err(|e| Failure::new(Reason::Internal, format!("cannot make an engine: {e:#}")))?;
+    let engine_name = Compatibility::of(engine).to_string();
     let mut again = false;
     loop {
-        let need = FromInit::NeedCode { digest: digest.clone(), word: entry.word.clone(), again };
+        let need = FromInit::NeedCode(Need {
+            engine: engine_name.clone(),
+            digest: digest.clone(),
+            word: entry.word.clone(),
+            again,
+        });
         send(channel, &need, Some(wasm.as_fd()))?;
         let (ToInit::Code, Some(code)) = receive(channel)? else {
             return Err(out_of_order());
         };
-        match guest::Loaded::new(&engine, &File::from(code), entry.export.as_deref()) {
+        match guest::Loaded::new(engine, &File::from(code), entry.export.as_deref()) {
             Err(guest::Error::Code(_)) if !again => again = true,
             Err(e) => {
                 let words = format!("cannot run {}: {e}", entry.word);

@@ -2,11 +2,12 @@
 //! there yet. The shim itself never compiles.
 
 use super::Error;
-use crate::init::{Failure, Reason};
+use crate::init::{Failure, Need, Reason};
 use crate::sys::pidfd::PidFd;
 use crate::sys::polled::watch;
 use artifact::cache::{self, Cache};
 use artifact::digest::Digest;
+use artifact::engine::Compatibility;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -14,7 +15,6 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, OnceLock};
 use tokio::io::Interest;
 
 /// The compile child's exit code when the wasm, not the node, is at fault.
@@ -24,29 +24,24 @@ pub const UNUSABLE: i32 = 2;
 #[derive(Clone)]
 pub struct Code {
     root: PathBuf,
-    cache: Arc<OnceLock<Cache>>,
 }
 
 impl Code {
     /// From the cache at `root`.
     pub fn new(root: PathBuf) -> Self {
-        Self { root, cache: Arc::default() }
+        Self { root }
     }
 
-    /// The code compiled from `wasm`, whose digest is `digest`; made now if it has to be, and with
-    /// `again` in any case. Concurrent calls on this node compile once.
-    pub(super) async fn get(
-        &self,
-        id: &str,
-        digest: &str,
-        word: &str,
-        again: bool,
-        wasm: OwnedFd,
-    ) -> Result<File, Error> {
+    /// The code that `need` asks for, compiled from `wasm`; made now if it has to be. Concurrent
+    /// calls on this node compile once.
+    pub(super) async fn get(&self, id: &str, need: &Need, wasm: OwnedFd) -> Result<File, Error> {
+        let Need { engine, digest, word, again } = need;
         let internal = |words: String| Error::from(Failure::new(Reason::Internal, words));
         let name = Digest::parse(digest).ok_or_else(|| internal(format!("bad digest {digest}")))?;
-        let cache = self.cache()?;
-        if again {
+        let engine =
+            Compatibility::parse(engine).ok_or_else(|| internal(format!("bad engine {engine}")))?;
+        let cache = Cache::open(&self.root, &engine).map_err(broken)?;
+        if *again {
             log::warn!("{id}: the compiled code of {word} is damaged, compiling it anew");
             cache.remove(&name).map_err(broken)?;
         }
@@ -60,15 +55,6 @@ impl Code {
             .get(&name)
             .map_err(broken)?
             .ok_or_else(|| internal(format!("the code of {word} left the cache as it was made")))
-    }
-
-    fn cache(&self) -> Result<&Cache, Error> {
-        if let Some(cache) = self.cache.get() {
-            return Ok(cache);
-        }
-        let engine = artifact::engine::engine().map_err(|e| io::Error::other(format!("{e:#}")))?;
-        let cache = Cache::open(&self.root, &engine).map_err(broken)?;
-        Ok(self.cache.get_or_init(|| cache))
     }
 
     async fn compile(&self, digest: &str, word: &str, wasm: OwnedFd) -> Result<(), Error> {

@@ -136,9 +136,9 @@ impl Launcher {
                     run_hooks(&plan.hooks.create_runtime, &state).await?;
                     talk.send(&ToInit::HooksDone, None).await?;
                 }
-                FromInit::NeedCode { digest, word, again } => {
+                FromInit::NeedCode(need) => {
                     let wasm = fd.ok_or_else(out_of_order)?;
-                    let code = self.code.get(&plan.id, &digest, &word, again, wasm).await?;
+                    let code = self.code.get(&plan.id, &need, wasm).await?;
                     talk.send(&ToInit::Code, Some(code.as_fd())).await?;
                 }
                 FromInit::MapIds => {
