@@ -3,6 +3,7 @@
 
 use super::Error;
 use super::args::Args;
+use super::socket::is_served;
 use crate::launch::Saved;
 use crate::sandbox::hooks;
 use crate::spec;
@@ -11,7 +12,6 @@ use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -68,8 +68,7 @@ fn remove_dead_socket(bundle: &Path) {
         return;
     };
     let socket = PathBuf::from(address.trim().trim_start_matches("unix://"));
-    let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
-    if UnixStream::connect(&socket).is_err_and(|e| refused(&e)) {
+    if matches!(is_served(&socket), Ok(false)) {
         let _ = fs::remove_file(socket);
     }
 }

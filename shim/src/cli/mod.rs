@@ -8,6 +8,7 @@ mod delete;
 mod info;
 mod logger;
 mod serve;
+mod socket;
 mod start;
 
 use args::{Action, Args};

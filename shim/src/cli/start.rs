@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::bootstrap::Bootstrap;
+use super::socket::is_served;
 use super::{Error, serve};
 use crate::{spec, sys};
 use artifact::digest::Digest;
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 /// As much as containerd itself takes, in bytes.
@@ -76,10 +77,10 @@ fn listen(socket: &Path) -> Result<Option<UnixListener>, Error> {
     // One `start` at a time: a socket that is bound and does not listen yet looks dead.
     let _turn = Flock::lock(File::open(dir)?, FlockArg::LockExclusive)
         .map_err(|(_, e)| failed(e.into()))?;
-    match UnixStream::connect(socket) {
-        Ok(_) => return Ok(None),
+    match is_served(socket) {
+        Ok(true) => return Ok(None),
+        Ok(false) => fs::remove_file(socket)?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(socket)?,
         Err(e) => return Err(failed(e).into()),
     }
     let listener = UnixListener::bind(socket).map_err(failed)?;
