@@ -169,18 +169,29 @@ fn properties(list: &mut Writer, scope: &Scope, pid: Pid, resources: &LinuxResou
     list.property("DefaultDependencies", "b", |v| v.u32(0));
     let number = |list: &mut Writer, name, value| list.property(name, "t", |v| v.u64(value));
     let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).filter(|n| *n != 0);
-    if let Some(memory) = resources.memory()
-        && let Some(limit) = positive(memory.limit())
-    {
-        number(list, "MemoryMax", limit);
+    if let Some(memory) = resources.memory() {
+        let limit = positive(memory.limit());
+        if let Some(limit) = limit {
+            number(list, "MemoryMax", limit);
+        }
+        // The specification's swap is memory and swap together.
+        if let Some(both) = positive(memory.swap()) {
+            number(list, "MemorySwapMax", both.saturating_sub(limit.unwrap_or(0)));
+        }
+        if let Some(reservation) = positive(memory.reservation()) {
+            number(list, "MemoryLow", reservation);
+        }
     }
     if let Some(cpu) = resources.cpu() {
         if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
             number(list, "CPUWeight", super::resources::weight_of_shares(shares));
         }
+        let period = cpu.period().filter(|n| *n != 0).unwrap_or(100_000);
         if let Some(quota) = positive(cpu.quota()) {
-            let period = cpu.period().filter(|n| *n != 0).unwrap_or(100_000);
-            number(list, "CPUQuotaPerSecUSec", quota.saturating_mul(1_000_000) / period);
+            number(list, "CPUQuotaPeriodUSec", period);
+            // In a second; systemd keeps whole percents.
+            let quota = quota.saturating_mul(1_000_000) / period;
+            number(list, "CPUQuotaPerSecUSec", quota.next_multiple_of(10_000));
         }
     }
     if let Some(pids) = resources.pids()
