@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use integration::command;
@@ -13,23 +13,23 @@ use integration::paths;
 /// The script gives up by itself before that.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// What `integration/vm/limits.sh` saw, by name; it runs once for all tests.
+/// What `integration/vm/limits.sh` saw, by name. It runs once for all tests, which all fail if it does.
+static SEEN: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let archive = folder.path().join("probe.tar");
+    let reference = images::PROBE.reference();
+    images::build(&reference, &archive, &[], &paths::guest("probe-p1.wasm"));
+    let mut vm = Command::new(paths::script("vm"));
+    vm.arg(paths::repository().join("integration/vm/limits.sh")).arg(&archive);
+    let done = command::run(vm, b"", DEADLINE).ok();
+    println!("{done}");
+    let lines = done.lines();
+    let facts = lines.iter().filter_map(|line| line.split_once(": "));
+    facts.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+});
+
 fn seen(name: &str) -> &'static str {
-    static SEEN: OnceLock<HashMap<String, String>> = OnceLock::new();
-    let seen = SEEN.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("there is room for a folder");
-        let archive = folder.path().join("probe.tar");
-        let reference = images::PROBE.reference();
-        images::build(&reference, &archive, &[], &paths::guest("probe-p1.wasm"));
-        let mut vm = Command::new(paths::script("vm"));
-        vm.arg(paths::repository().join("integration/vm/limits.sh")).arg(&archive);
-        let done = command::run(vm, b"", DEADLINE).ok();
-        println!("{done}");
-        let lines = done.lines();
-        let facts = lines.iter().filter_map(|line| line.split_once(": "));
-        facts.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
-    });
-    seen.get(name).map_or("", String::as_str)
+    SEEN.get(name).map_or("", String::as_str)
 }
 
 /// Insists on the limits that a container was given.

@@ -10,13 +10,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Where a node keeps its compiled code unless told otherwise.
 pub const DEFAULT_ROOT: &str = "/var/lib/containerd-shim-wasmtime/code";
 
 /// How much compiled code a node keeps unless told otherwise, in bytes.
 pub const DEFAULT_MAX_SIZE: u64 = 8 << 30;
+
+/// How exactly the time of last use is kept.
+const USED_RECENTLY: Duration = Duration::from_secs(3600);
 
 /// What is wrong with the cache: the path, and why.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +99,12 @@ impl Cache {
             self.remove(digest)?;
             return Ok(None);
         }
-        // The modification time is the time of last use, which eviction goes by. A cache on a
-        // read-only file system simply does not remember it.
-        let _ = file.set_modified(SystemTime::now());
+        // The modification time is the time of last use, which eviction goes by: to the hour, not to
+        // write to the disk at every start. A read-only file system does not remember it at all.
+        let used = meta.modified().ok().and_then(|used| used.elapsed().ok());
+        if used.is_none_or(|ago| ago > USED_RECENTLY) {
+            let _ = file.set_modified(SystemTime::now());
+        }
         Ok(Some(file))
     }
 
