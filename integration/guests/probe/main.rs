@@ -192,6 +192,7 @@ fn serve(port: &str, answer: impl Fn(&mut TcpStream) -> Result) -> Result {
     }
 }
 
+// SAFETY: declared as WASI and its libc define them.
 unsafe extern "C" {
     // wasi-libc's, over wasi's own source of randomness.
     fn getentropy(buffer: *mut u8, length: usize) -> i32;
