@@ -1,4 +1,4 @@
-//! Link arguments of the binary.
+//! Links the binary at a fixed address (`docs/architecture.md`, A fixed address).
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
