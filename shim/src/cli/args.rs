@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum Action {
     Start,
     Delete,
+    Zygote,
     Info,
     Version,
 }
@@ -82,6 +83,7 @@ fn action_named(word: &str) -> Result<Action, String> {
     match word {
         "start" => Ok(Action::Start),
         "delete" => Ok(Action::Delete),
+        "zygote" => Ok(Action::Zygote),
         _ => Err(format!("unknown action {word:?}; say one of: start, delete, -info, -v")),
     }
 }

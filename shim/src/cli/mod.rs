@@ -1,5 +1,5 @@
 //! The roles of the binary, one file each. containerd calls `start`, `delete`, `-info` and `-v`;
-//! `start` forks the process that serves, and that one calls `compile`.
+//! `start` forks the process that serves, and that one calls `compile` and `zygote`.
 
 mod args;
 mod bootstrap;
@@ -10,6 +10,7 @@ mod logger;
 mod serve;
 mod socket;
 mod start;
+mod zygote;
 
 use args::{Action, Args};
 use std::ffi::OsString;
@@ -29,8 +30,9 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
         Ok(args) => match args.action {
             Action::Version => info::print_version(&name),
             Action::Info => info::print_info(&name),
-            Action::Start => start::run(&args),
+            Action::Start => start::run(&name, &args),
             Action::Delete => delete::run(&args),
+            Action::Zygote => zygote::run(),
         },
         Err(usage) => Err(usage.into()),
     };

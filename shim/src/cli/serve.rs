@@ -1,7 +1,7 @@
 //! The process that serves: a fork of `start`, one for a group of containers, with one thread.
 
 use super::{Error, logger};
-use crate::launch::{Code, Forks, Launcher, fork_point};
+use crate::launch::{Code, First, Forks, Launcher, Wanted, fork_zygote};
 use crate::service::{Publisher, Service};
 use crate::sys;
 use crate::task::Tasks;
@@ -25,14 +25,22 @@ pub struct Settings {
     pub listener: UnixListener,
     pub socket: PathBuf,
     pub bundle: PathBuf,
+    /// The program's name.
+    pub name: String,
+    /// The container that it was started for.
+    pub id: String,
     pub namespace: String,
     pub ttrpc_address: String,
+    /// Whether other containers will follow.
+    pub grouped: bool,
+    /// What the first one wants.
+    pub first: Wanted,
     pub debug: bool,
 }
 
 /// Serves until containerd says `Shutdown`; never returns. For the child of a fork.
 pub fn run(settings: Settings) -> ! {
-    let code = match detach(&settings).map_err(Error::from).and_then(|()| serve(settings)) {
+    let code = match detach(&settings).map_err(Error::from).and_then(|z| serve(settings, z)) {
         Ok(()) => 0,
         Err(e) => {
             log::error!("cannot serve: {e}");
@@ -43,8 +51,8 @@ pub fn run(settings: Settings) -> ! {
 }
 
 /// Lets go of what belongs to `start`: its session, its streams (containerd reads them to their
-/// end), its folder.
-fn detach(settings: &Settings) -> io::Result<()> {
+/// end), its folder. Gives the zygote, forked while there is nothing yet that it could know.
+fn detach(settings: &Settings) -> io::Result<First> {
     nix::unistd::setsid()?;
     let null = sys::fd::open(Path::new("/dev/null"), OFlag::O_RDWR)?;
     for standard in 0..=2 {
@@ -54,7 +62,8 @@ fn detach(settings: &Settings) -> io::Result<()> {
     sys::fd::close_all_but(&[settings.listener.as_fd()])?;
     logger::init(&settings.bundle.join("log"), settings.debug);
     protect_from_oom();
-    std::env::set_current_dir("/")
+    std::env::set_current_dir("/")?;
+    fork_zygote()
 }
 
 /// The shim shall outlive its containers when memory runs out, but not containerd, whose score it
@@ -69,34 +78,31 @@ fn protect_from_oom() {
     }
 }
 
-fn serve(settings: Settings) -> Result<(), Error> {
+fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
+    let Settings { listener, socket, name, id, namespace, ttrpc_address, grouped, first, .. } =
+        settings;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (forks, mut requests) = Forks::new();
     let (events, published) = mpsc::unbounded_channel();
     let shutdown = Arc::new(Notify::new());
-    let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT));
-    let tasks = Tasks::new(Launcher::new(forks, code), events);
-    let service = Service::new(tasks, shutdown.clone());
-    let mut server = Server::new().register_service(service.methods());
-    let publisher = runtime.block_on(async {
-        settings.listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(settings.listener)?;
-        server = std::mem::take(&mut server).add_listener(Listener::from(listener));
+    let (mut server, publisher) = runtime.block_on(async {
+        let command = [&name, "-namespace", &namespace, "-id", &id, "zygote"].map(str::to_owned);
+        let forks = Forks::new(zygote, grouped, command.to_vec())?;
+        forks.prepare(&first);
+        let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT));
+        let tasks = Tasks::new(Launcher::new(forks, code), events);
+        let service = Service::new(tasks, shutdown.clone());
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let server = Server::new().register_service(service.methods());
+        let mut server = server.add_listener(Listener::from(listener));
         server.start().await?;
-        let publisher = Publisher::new(&settings.ttrpc_address, &settings.namespace);
-        Ok::<_, Error>(tokio::spawn(publisher.run(published)))
+        let publisher = Publisher::new(&ttrpc_address, &namespace);
+        let publisher = tokio::spawn(publisher.run(published));
+        shutdown.notified().await;
+        Ok::<_, Error>((server, publisher))
     })?;
-    // Forking happens here, between two turns of the runtime: a child is not inside of it.
-    while let Some(request) = runtime.block_on(async {
-        tokio::select! {
-            request = requests.recv() => request,
-            () = shutdown.notified() => None,
-        }
-    }) {
-        fork_point(request);
-    }
     // First of all: from here on a `start` makes a new shim, whose socket has the same name.
-    let _ = fs::remove_file(&settings.socket);
+    let _ = fs::remove_file(&socket);
     runtime.block_on(async {
         server.shutdown().await?;
         drop(server);

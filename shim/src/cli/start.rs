@@ -4,10 +4,10 @@ use super::args::Args;
 use super::bootstrap::Bootstrap;
 use super::socket::is_served;
 use super::{Error, serve};
+use crate::launch::Wanted;
 use crate::{spec, sys};
 use artifact::digest::Digest;
 use nix::fcntl::{Flock, FlockArg};
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,15 +17,16 @@ use std::path::Path;
 /// As much as containerd itself takes, in bytes.
 const MAX_INPUT: u64 = 10 << 20;
 
-pub fn run(args: &Args) -> Result<(), Error> {
+pub fn run(name: &str, args: &Args) -> Result<(), Error> {
     let bundle = std::env::current_dir()?;
     let input = read_input()?;
     let bootstrap = Bootstrap::read(&input, args, std::env::var("TTRPC_ADDRESS").ok())?;
-    let group = group(&spec::annotations(&bundle)?, &args.id);
-    let name = Digest::of(
-        [&args.address, &args.namespace, &group].map(String::as_str).join("/").as_bytes(),
+    let outline = spec::Outline::read(&bundle)?;
+    let group = group(|key| outline.annotation(key));
+    let key = Digest::of(
+        [&args.address, &args.namespace, group.unwrap_or(&args.id)].join("/").as_bytes(),
     );
-    let socket = bootstrap.socket_dir.join(name.to_string());
+    let socket = bootstrap.socket_dir.join(key.to_string());
     let address = format!("unix://{}", socket.display());
     if let Some(listener) = listen(&socket)? {
         core_scheduling();
@@ -34,8 +35,15 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 listener,
                 socket,
                 bundle,
+                name: name.to_owned(),
+                id: args.id.clone(),
                 namespace: args.namespace.clone(),
                 ttrpc_address: bootstrap.ttrpc_address,
+                grouped: group.is_some(),
+                first: match outline.new_pid_namespace() {
+                    true => Wanted::New,
+                    false => Wanted::Inherit,
+                },
                 debug: args.debug,
             };
             serve::run(settings);
@@ -57,15 +65,10 @@ fn read_input() -> io::Result<Vec<u8>> {
     Ok(input)
 }
 
-/// Containers of one group share a shim: those of a pod, those that the group annotation names
-/// together, or each its own.
-fn group(annotations: &HashMap<String, String>, id: &str) -> String {
-    ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"]
-        .iter()
-        .find_map(|key| annotations.get(*key))
-        .filter(|group| !group.is_empty())
-        .map_or(id, String::as_str)
-        .to_owned()
+/// Containers of one group share a shim: those of a pod, or those that the group annotation names
+/// together. Without a group each has its own.
+fn group<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"].into_iter().find_map(annotation)
 }
 
 /// Binds the group's socket; `None` when a shim serves it already. A socket that nobody serves any
@@ -103,10 +106,13 @@ mod tests {
 
     #[test]
     fn a_pods_containers_are_grouped_by_their_sandbox() {
-        let pod = ("io.kubernetes.cri.sandbox-id".to_owned(), "pod".to_owned());
-        let named = ("io.containerd.runc.v2.group".to_owned(), "named".to_owned());
-        assert_eq!(group(&[pod, named.clone()].into(), "id"), "pod");
-        assert_eq!(group(&[named].into(), "id"), "named");
-        assert_eq!(group(&[].into(), "id"), "id");
+        let pod = ("io.kubernetes.cri.sandbox-id", "pod");
+        let named = ("io.containerd.runc.v2.group", "named");
+        let of = |list: &[(&str, &'static str)]| {
+            group(|key| list.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
+        };
+        assert_eq!(of(&[pod, named]), Some("pod"));
+        assert_eq!(of(&[named]), Some("named"));
+        assert_eq!(of(&[]), None);
     }
 }

@@ -54,23 +54,46 @@ impl WasiView for Host {
     }
 }
 
+/// All that guests of one engine can import; made once, ahead.
+pub struct Linkers {
+    engine: Engine,
+    module: Linker<WasiP1Ctx>,
+    component: component::Linker<Host>,
+}
+
+impl Linkers {
+    /// For code of `engine`.
+    ///
+    /// # Errors
+    /// When a name is defined twice; a bug.
+    pub fn new(engine: &Engine) -> Result<Self> {
+        let mut module = Linker::new(engine);
+        p1::add_to_linker_async(&mut module, |ctx| ctx)?;
+        wasmtime_wasi::p0::add_to_linker_async(&mut module, |ctx| ctx)?;
+        let mut component = component::Linker::new(engine);
+        p2::add_to_linker_async(&mut component)?;
+        Ok(Self { engine: engine.clone(), module, component })
+    }
+}
+
 impl Loaded {
     /// Maps `code`, a file of the code cache, and links it. `export` names a function to call
     /// instead of the command's own entry point. Needs `/proc`.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(engine: &Engine, code: &File, export: Option<&str>) -> Result<Self, Error> {
+    pub fn new(linkers: &Linkers, code: &File, export: Option<&str>) -> Result<Self, Error> {
+        let engine = &linkers.engine;
         let path = format!("/proc/self/fd/{}", code.as_raw_fd());
         let damaged = |e: wasmtime::Error| Error::Code(format!("{e:#}"));
         let kind = match Engine::detect_precompiled_file(&path).map_err(damaged)? {
             Some(Precompiled::Module) => {
                 let module = artifact::engine::load_module(engine, &path).map_err(damaged)?;
-                link_module(engine, &module, export)?
+                link_module(linkers, &module, export)?
             }
             Some(Precompiled::Component) => {
                 let component = artifact::engine::load_component(engine, &path).map_err(damaged)?;
-                link_component(engine, &component, export)?
+                link_component(linkers, &component, export)?
             }
             None => return Err(Error::Code("it is not Wasmtime's".into())),
         };
@@ -120,7 +143,7 @@ impl Host {
     }
 }
 
-fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result<Kind, Error> {
+fn link_module(linkers: &Linkers, module: &Module, export: Option<&str>) -> Result<Kind, Error> {
     let wanted = export.unwrap_or("_start");
     let callable = match module.get_export(wanted) {
         Some(ExternType::Func(ty)) if ty.params().len() == 0 => true,
@@ -140,20 +163,16 @@ fn link_module(engine: &Engine, module: &Module, export: Option<&str>) -> Result
         };
         return Err(Error::Export { wanted, exports: functions(module) });
     }
-    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
-    if module.imports().any(|import| import.module() == "wasi_unstable") {
-        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
-    }
-    let pre = linker.instantiate_pre(module).map_err(import)?;
+    let pre = linkers.module.instantiate_pre(module).map_err(import)?;
     Ok(Kind::Module(pre, wanted.to_owned()))
 }
 
 fn link_component(
-    engine: &Engine,
+    linkers: &Linkers,
     component: &Component,
     export: Option<&str>,
 ) -> Result<Kind, Error> {
+    let engine = &linkers.engine;
     let names: Vec<String> =
         component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
     if export.is_none()
@@ -161,9 +180,7 @@ fn link_component(
     {
         return Err(Error::World(format!("it exports {handler}, not wasi:cli/run")));
     }
-    let mut linker: component::Linker<Host> = component::Linker::new(engine);
-    p2::add_to_linker_async(&mut linker).map_err(import)?;
-    let pre = linker.instantiate_pre(component).map_err(import)?;
+    let pre = linkers.component.instantiate_pre(component).map_err(import)?;
     let exports = || if names.is_empty() { "nothing".into() } else { some(&names) };
     let Some(name) = export else {
         let is_run = |n: &String| n.starts_with("wasi:cli/run@0.2.");

@@ -6,7 +6,7 @@ mod load;
 mod stdio;
 mod wasi;
 
-pub use load::{Error, Loaded};
+pub use load::{Error, Linkers, Loaded};
 
 use crate::spec::Plan;
 use tokio::runtime::{Builder, Runtime};

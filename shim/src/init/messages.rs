@@ -2,17 +2,32 @@
 //! comes from a guest.
 
 use crate::cgroup::Cgroup;
+use crate::spec::RootfsPart;
 use crate::sys::channel::Channel;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// The most characters that a failure says: it must fit into one message.
 const MAX_WORDS: usize = 4096;
 
+/// What a newborn process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seed {
+    /// The container's id.
+    pub id: String,
+    /// Its bundle, whose specification the process reads itself.
+    pub bundle: PathBuf,
+    /// What its rootfs is mounted from; empty when the plan's folder is it.
+    pub rootfs: Vec<RootfsPart>,
+}
+
 /// From the shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToInit {
+    /// With three descriptors, the standard streams: become this.
+    Become(Seed),
     /// Your control group is there; your pid on the host is this.
     Go {
         /// The pid.
@@ -98,23 +113,23 @@ impl Failure {
     }
 }
 
-/// Sends one message, with a descriptor or without.
+/// Sends one message with its descriptors.
 ///
 /// # Errors
 /// When the other side is gone.
 pub fn send<T: Serialize>(
     channel: &Channel,
     message: &T,
-    fd: Option<BorrowedFd<'_>>,
+    fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    channel.send(&serde_json::to_vec(message)?, fd)
+    channel.send(&serde_json::to_vec(message)?, fds)
 }
 
-/// Takes one message.
+/// Takes one message with its descriptors.
 ///
 /// # Errors
 /// `UnexpectedEof` when the other side is gone.
-pub fn receive<T: DeserializeOwned>(channel: &Channel) -> io::Result<(T, Option<OwnedFd>)> {
-    let (bytes, fd) = channel.receive()?;
-    Ok((serde_json::from_slice(&bytes)?, fd))
+pub fn receive<T: DeserializeOwned>(channel: &Channel) -> io::Result<(T, Vec<OwnedFd>)> {
+    let (bytes, fds) = channel.receive()?;
+    Ok((serde_json::from_slice(&bytes)?, fds))
 }

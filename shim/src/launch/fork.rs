@@ -1,65 +1,243 @@
-//! The one place where the shim forks. Its runtime has one thread and stands still here, so a child
-//! is as whole as its parent; tasks that want one send a request and wait.
+//! Where containers' processes come from: a zygote forks them ([`crate::init::zygote`]), one ahead of
+//! the need, so that Create finds a process that is born and warm.
+//!
+//! The shim of one container keeps nobody beside it: once the spare is there the zygote is let go.
+//! That of a group keeps its zygote, and makes the next spare when a container has started. A zygote
+//! that is gone is executed anew.
 
-use crate::init::{self, Seed};
-use crate::sys::fork::{PidNamespace, fork_into};
+use super::talk::Talk;
+use crate::init::zygote::{self, FromZygote, Namespace, ToZygote};
+use crate::sys;
+use crate::sys::channel::Channel;
+use crate::sys::pidfd::PidFd;
+use crate::sys::polled::watch;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use tokio::sync::{mpsc, oneshot};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
 
-/// A child that somebody waits for.
-pub struct ForkRequest {
-    seed: Seed,
-    namespace: Option<File>,
-    new_namespace: bool,
-    reply: oneshot::Sender<io::Result<Pid>>,
+/// A process that waits to be told what it shall become.
+pub struct Newborn {
+    /// Its pid on the host.
+    pub pid: Pid,
+    /// Readable once it has ended.
+    pub pidfd: AsyncFd<PidFd>,
+    /// The way to it.
+    pub talk: Talk,
+}
+
+/// In which pid namespace a newborn shall live.
+#[derive(Debug)]
+pub enum Wanted {
+    /// In the shim's.
+    Inherit,
+    /// As process 1 of one of its own.
+    New,
+    /// In an existing one.
+    Join(File),
+}
+
+/// A zygote that was forked before there was a runtime.
+pub struct First {
+    control: Channel,
+    process: PidFd,
+}
+
+/// Forks the zygote. To be called first of all: it shall know nothing.
+///
+/// # Errors
+/// When it cannot be forked.
+pub fn fork_zygote() -> io::Result<First> {
+    sys::process::collect_orphans()?;
+    let (control, theirs) = Channel::pair()?;
+    match sys::fork::fork()? {
+        Some(pid) => Ok(First { control, process: PidFd::open(pid)? }),
+        None => zygote::run(theirs),
+    }
 }
 
 /// Where children are asked for.
 #[derive(Clone)]
-pub struct Forks(mpsc::Sender<ForkRequest>);
+pub struct Forks(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    /// Whether there will be more than one container.
+    grouped: bool,
+    /// The command line of a zygote that is executed, the name first.
+    command: Vec<String>,
+}
+
+#[derive(Default)]
+struct State {
+    zygote: Option<Zygote>,
+    spare: Option<Spare>,
+}
+
+struct Spare {
+    namespace: Namespace,
+    newborn: Newborn,
+}
+
+struct Zygote {
+    talk: Talk,
+    process: PidFd,
+}
 
 impl Forks {
-    /// The two ends: where children are asked for, and where the requests arrive.
-    pub fn new() -> (Self, mpsc::Receiver<ForkRequest>) {
-        let (sender, receiver) = mpsc::channel(16);
-        (Self(sender), receiver)
+    /// Asks `first`, and once that is gone what `command` executes; `grouped` says that more than
+    /// one container is to be expected. Needs a runtime.
+    ///
+    /// # Errors
+    /// When the zygote cannot be watched.
+    pub fn new(first: First, grouped: bool, command: Vec<String>) -> io::Result<Self> {
+        let zygote = Zygote { talk: Talk::new(first.control)?, process: first.process };
+        let state = Mutex::new(State { zygote: Some(zygote), spare: None });
+        Ok(Self(Arc::new(Inner { state, grouped, command })))
     }
 
-    pub(super) async fn fork(
+    /// A newborn process.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub(super) async fn take(&self, wanted: Wanted) -> io::Result<Newborn> {
+        let mut state = self.0.state.lock().await;
+        let (namespace, file) = wanted.parts();
+        if let Some(spare) = state.spare.take_if(|spare| spare.namespace == namespace)
+            && spare.newborn.is_alive()
+        {
+            return Ok(spare.newborn);
+        }
+        let newborn = self.fork(&mut state, namespace, file.as_ref()).await;
+        self.settle(&mut state);
+        newborn
+    }
+
+    /// Makes a spare for a container that is to come; in the background.
+    pub fn prepare(&self, wanted: &Wanted) {
+        let namespace = match wanted {
+            Wanted::Inherit => Namespace::Inherit,
+            Wanted::New => Namespace::New,
+            // It may be another one, or gone, by then.
+            Wanted::Join(_) => return,
+        };
+        let forks = self.clone();
+        tokio::spawn(async move {
+            let mut state = forks.0.state.lock().await;
+            if state.spare.is_none() {
+                match forks.fork(&mut state, namespace, None).await {
+                    Ok(newborn) => state.spare = Some(Spare { namespace, newborn }),
+                    Err(e) => log::warn!("no spare process: {e}"),
+                }
+            }
+            forks.settle(&mut state);
+        });
+    }
+
+    /// The same as [`Self::prepare`], where another container is to be expected.
+    pub(super) fn prepare_next(&self, wanted: &Wanted) {
+        if self.0.grouped {
+            self.prepare(wanted);
+        }
+    }
+
+    async fn fork(
         &self,
-        seed: Seed,
-        namespace: Option<File>,
-        new_namespace: bool,
-    ) -> io::Result<Pid> {
-        let (reply, forked) = oneshot::channel();
-        let request = ForkRequest { seed, namespace, new_namespace, reply };
-        let gone = || io::Error::other("the shim is shutting down");
-        self.0.send(request).await.map_err(|_| gone())?;
-        forked.await.map_err(|_| gone())?
+        state: &mut State,
+        namespace: Namespace,
+        file: Option<&File>,
+    ) -> io::Result<Newborn> {
+        if let Some(zygote) = &state.zygote {
+            match zygote.fork(namespace, file).await {
+                Err(e) if is_lost(&e) => log::warn!("the zygote is gone, another is made: {e}"),
+                forked => return forked,
+            }
+            state.let_go();
+        }
+        state.zygote.insert(self.execute()?).fork(namespace, file).await
+    }
+
+    fn execute(&self) -> io::Result<Zygote> {
+        let (control, theirs) = Channel::pair()?;
+        let (name, arguments) = self.0.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0(name)
+            .args(arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let process = PidFd::open(Pid::from_raw(child.id() as i32))?;
+        Ok(Zygote { talk: Talk::new(control)?, process })
+    }
+
+    fn settle(&self, state: &mut State) {
+        if !self.0.grouped {
+            state.let_go();
+        }
     }
 }
 
-/// Carries out a request. To be called outside the runtime: in the child, its thread must not look
-/// like one that is inside it.
-pub fn fork_point(request: ForkRequest) {
-    let ForkRequest { seed, namespace, new_namespace, reply } = request;
-    let into = match (&namespace, new_namespace) {
-        (Some(file), _) => PidNamespace::Join(file.as_fd()),
-        (None, true) => PidNamespace::New,
-        (None, false) => PidNamespace::Inherit,
-    };
-    let forked = match fork_into(into) {
-        Ok(None) => {
-            // Closed with all the others, under the eyes of its owner.
-            std::mem::forget(namespace);
-            init::run(seed)
+impl State {
+    /// Ends the zygote, by the end of its control channel, and collects it.
+    fn let_go(&mut self) {
+        let Some(Zygote { talk, process }) = self.zygote.take() else { return };
+        drop(talk);
+        tokio::spawn(async move {
+            if let Ok(process) = watch(process, Interest::READABLE) {
+                let _ = process.readable().await;
+                let _ = process.get_ref().try_wait();
+            }
+        });
+    }
+}
+
+impl Wanted {
+    fn parts(self) -> (Namespace, Option<File>) {
+        match self {
+            Self::Inherit => (Namespace::Inherit, None),
+            Self::New => (Namespace::New, None),
+            Self::Join(file) => (Namespace::Join, Some(file)),
         }
-        Ok(Some(pid)) => Ok(pid),
-        Err(e) => Err(e),
-    };
-    // Nobody waits when the request was given up meanwhile; its child then sees the closed channel.
-    let _ = reply.send(forked);
+    }
+}
+
+impl Newborn {
+    /// Whether it lives; one that does not is collected.
+    fn is_alive(&self) -> bool {
+        matches!(self.pidfd.get_ref().try_wait(), Ok(None))
+    }
+}
+
+impl Zygote {
+    async fn fork(&self, namespace: Namespace, file: Option<&File>) -> io::Result<Newborn> {
+        let (ours, theirs) = Channel::pair()?;
+        let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(file.map(AsFd::as_fd)).collect();
+        self.talk.send(&ToZygote::Fork(namespace), &fds).await?;
+        drop(theirs);
+        let (reply, mut fds) = self.talk.receive().await?;
+        match (reply, fds.pop()) {
+            (FromZygote::Forked { pid }, Some(pidfd)) => Ok(Newborn {
+                pid: Pid::from_raw(pid),
+                pidfd: watch(PidFd::from(pidfd), Interest::READABLE).map_err(|(_, e)| e)?,
+                talk: Talk::new(ours)?,
+            }),
+            (FromZygote::Failed(words), _) => Err(io::Error::other(words)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Whether an error of the control channel means that nobody is at its other end.
+fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset)
 }

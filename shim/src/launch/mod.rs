@@ -1,4 +1,4 @@
-//! How a container's process is made: forked from the shim, led through its preparation, and ready
+//! How a container's process is made: taken from the newborn, led through its preparation, and ready
 //! at the gate, or gone without a trace.
 
 mod code;
@@ -8,17 +8,17 @@ mod streams;
 mod talk;
 
 pub use code::{Code, UNUSABLE};
-pub use fork::{ForkRequest, Forks, fork_point};
+pub use fork::{First, Forks, Wanted, fork_zygote};
 pub use saved::Saved;
 pub use streams::{Paths, Streams};
 
 use crate::cgroup::{self, Cgroup, Location};
 use crate::init::{Failure, FromInit, Reason, Seed, ToInit};
 use crate::sandbox::{self, hooks, namespaces};
-use crate::spec::{Mount, Plan};
-use crate::sys::channel::Channel;
+use crate::spec::{Isolation, Plan, RootfsPart};
 use crate::sys::pidfd::PidFd;
 use crate::sys::polled::watch;
+use fork::Newborn;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use std::io;
@@ -73,6 +73,9 @@ pub struct Init {
     /// A writer of its standard input, so that it ends when containerd says so and not before.
     pub stdin: Option<OwnedFd>,
     talk: Option<Talk>,
+    forks: Forks,
+    /// What another container would want that is like this one.
+    wanted: Wanted,
 }
 
 /// What it takes to make containers' processes.
@@ -96,54 +99,57 @@ impl Launcher {
         &self,
         plan: &Plan,
         location: &Location,
-        rootfs: Vec<Mount>,
+        rootfs: Vec<RootfsPart>,
         paths: &Paths,
     ) -> Result<Init, Error> {
         let Streams { inherited, stdin } = Streams::open(paths)?;
-        let (ours, theirs) = Channel::pair()?;
-        let isolation = &plan.isolation;
-        let namespace = namespaces::open(isolation, Kind::Pid)?;
-        let seed = Seed { plan: plan.clone(), rootfs, streams: inherited, channel: theirs };
-        let new = isolation.is_new(Kind::Pid);
-        let pid = self.forks.fork(seed, namespace, new).await?;
-        let pidfd = hold(pid)?;
-        let cgroup = match Cgroup::create(location, &plan.resources, pid) {
+        let newborn = self.forks.take(wanted(&plan.isolation)?).await?;
+        let seed = Seed { id: plan.id.clone(), bundle: plan.bundle.clone(), rootfs };
+        let streams = inherited.each_ref().map(|stream| stream.as_fd());
+        let Newborn { pid, pidfd, talk } = newborn;
+        let made = match talk.send(&ToInit::Become(seed), &streams).await {
+            Ok(()) => Cgroup::create(location, &plan.resources, pid).map_err(Error::from),
+            Err(e) => Err(e.into()),
+        };
+        drop(inherited);
+        let cgroup = match made {
             Ok(cgroup) => cgroup,
             Err(e) => {
                 end(&pidfd).await;
-                return Err(e.into());
+                return Err(e);
             }
         };
-        let mut init = Init { pid, cgroup, pidfd, stdin, talk: None };
-        match self.lead(plan, &mut init, ours).await {
+        let wanted = wanted(&plan.isolation)?;
+        let forks = self.forks.clone();
+        let mut init = Init { pid, cgroup, pidfd, stdin, talk: None, forks, wanted };
+        match self.lead(plan, &mut init, talk).await {
             Ok(()) => Ok(init),
             Err(error) => Err(init.undo(error, &plan.bundle).await),
         }
     }
 
     /// Answers what the process asks for until it stands at the gate.
-    async fn lead(&self, plan: &Plan, init: &mut Init, channel: Channel) -> Result<(), Error> {
+    async fn lead(&self, plan: &Plan, init: &mut Init, talk: Talk) -> Result<(), Error> {
         Saved::write(&plan.bundle, init)?;
-        let talk = Talk::new(channel)?;
         let pid = init.pid.as_raw();
-        talk.send(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, None).await?;
+        talk.send(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
         loop {
-            let (message, fd) = talk.receive().await?;
+            let (message, mut fds) = talk.receive().await?;
             match message {
                 FromInit::Warning(words) => log::warn!("{}: {words}", plan.id),
                 FromInit::Created => {
                     let state = hooks::state(plan, "creating", Some(init.pid));
                     run_hooks(&plan.hooks.create_runtime, &state).await?;
-                    talk.send(&ToInit::HooksDone, None).await?;
+                    talk.send(&ToInit::HooksDone, &[]).await?;
                 }
                 FromInit::NeedCode(need) => {
-                    let wasm = fd.ok_or_else(out_of_order)?;
+                    let wasm = fds.pop().ok_or_else(out_of_order)?;
                     let code = self.code.get(&plan.id, &need, wasm).await?;
-                    talk.send(&ToInit::Code, Some(code.as_fd())).await?;
+                    talk.send(&ToInit::Code, &[code.as_fd()]).await?;
                 }
                 FromInit::MapIds => {
                     namespaces::map_ids(&plan.isolation, init.pid)?;
-                    talk.send(&ToInit::IdsMapped, None).await?;
+                    talk.send(&ToInit::IdsMapped, &[]).await?;
                 }
                 FromInit::Ready => {
                     init.talk = Some(talk);
@@ -169,10 +175,14 @@ impl Init {
         let Some(talk) = self.talk.take() else {
             return Err(io::Error::other("it was started before").into());
         };
-        talk.send(&ToInit::Start { pid: self.pid.as_raw() }, None).await?;
+        talk.send(&ToInit::Start { pid: self.pid.as_raw() }, &[]).await?;
         match talk.receive().await?.0 {
             FromInit::Failed(failure) => Err(failure.into()),
-            _ => Ok(()),
+            _ => {
+                // Now, and not while this one was waited for.
+                self.forks.prepare_next(&self.wanted);
+                Ok(())
+            }
         }
     }
 
@@ -207,12 +217,11 @@ impl Init {
     }
 }
 
-/// Watches a new child; one that cannot be watched is not kept.
-fn hold(pid: Pid) -> io::Result<AsyncFd<PidFd>> {
-    let held = PidFd::open(pid).and_then(|fd| watch(fd, Interest::READABLE).map_err(|(_, e)| e));
-    held.inspect_err(|_| {
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
-        let _ = nix::sys::wait::waitpid(pid, None);
+fn wanted(isolation: &Isolation) -> Result<Wanted, sandbox::Error> {
+    Ok(match namespaces::open(isolation, Kind::Pid)? {
+        Some(file) => Wanted::Join(file),
+        None if isolation.is_new(Kind::Pid) => Wanted::New,
+        None => Wanted::Inherit,
     })
 }
 

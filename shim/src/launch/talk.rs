@@ -1,8 +1,9 @@
-//! The shim's end of the talk with a container's process.
+//! The shim's end of the talk with a process that it has made.
 
-use crate::init::{FromInit, ToInit, receive, send};
+use crate::init::{receive, send};
 use crate::sys::channel::Channel;
 use crate::sys::polled::watch;
+use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::io::Interest;
@@ -16,16 +17,16 @@ impl Talk {
         Ok(Self(watch(channel, Interest::READABLE | Interest::WRITABLE).map_err(|(_, e)| e)?))
     }
 
-    pub async fn send(&self, message: &ToInit, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub async fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         loop {
             let mut guard = self.0.writable().await?;
-            if let Ok(sent) = guard.try_io(|channel| send(channel.get_ref(), message, fd)) {
+            if let Ok(sent) = guard.try_io(|channel| send(channel.get_ref(), message, fds)) {
                 return sent;
             }
         }
     }
 
-    pub async fn receive(&self) -> io::Result<(FromInit, Option<OwnedFd>)> {
+    pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<(T, Vec<OwnedFd>)> {
         loop {
             let mut guard = self.0.readable().await?;
             if let Ok(received) = guard.try_io(|channel| receive(channel.get_ref())) {

@@ -11,7 +11,7 @@ mod stats;
 pub use publisher::Publisher;
 
 use crate::launch::Paths;
-use crate::spec::Mount;
+use crate::spec::RootfsPart;
 use crate::task::{Exit, Handle, Request, Status, Tasks};
 use async_trait::async_trait;
 use containerd_shim_protos::api;
@@ -76,11 +76,15 @@ impl Task for Service {
         }
         let options = options::read(request.options.as_ref())
             .map_err(|e| get_rpc_status(Code::INVALID_ARGUMENT, format!("runtime options: {e}")))?;
-        let mount = |m: &api::Mount| Mount::of_rootfs(&m.type_, &m.source, &m.options);
+        let part = |mount: api::Mount| RootfsPart {
+            fstype: mount.type_,
+            source: mount.source,
+            options: mount.options,
+        };
         let request = Request {
             id: request.id,
             bundle: PathBuf::from(request.bundle),
-            rootfs: request.rootfs.iter().map(mount).collect(),
+            rootfs: request.rootfs.into_iter().map(part).collect(),
             streams: Paths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
             terminal: request.terminal,
             systemd_cgroup: options.systemd_cgroup,

@@ -8,10 +8,10 @@ mod mounts;
 mod plan;
 
 pub use entry::Entry;
-pub use mounts::{Mount, MountKind, options as mount_options};
+pub use mounts::{Mount, MountKind, RootfsPart, options as mount_options};
 pub use plan::{Hooks, Isolation, Plan, Process};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
@@ -68,18 +68,39 @@ pub fn read(bundle: &Path, id: &str) -> Result<Plan, Error> {
     Plan::new(spec, bundle, id)
 }
 
-/// The annotations of the bundle at `bundle`, and nothing else of it.
-///
-/// # Errors
-/// When `config.json` cannot be read or is not JSON.
-pub fn annotations(bundle: &Path) -> Result<HashMap<String, String>, Error> {
-    #[derive(Deserialize)]
-    struct Annotated {
-        #[serde(default)]
-        annotations: Option<HashMap<String, String>>,
+/// What `start` has to know of a container before it is made.
+#[derive(Debug, Default, Deserialize)]
+pub struct Outline {
+    annotations: Option<HashMap<String, String>>,
+    linux: Option<OutlineLinux>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct OutlineLinux {
+    namespaces: Option<Vec<LinuxNamespace>>,
+}
+
+impl Outline {
+    /// Reads it from the bundle at `bundle`.
+    ///
+    /// # Errors
+    /// When `config.json` cannot be read or is not JSON.
+    pub fn read(bundle: &Path) -> Result<Self, Error> {
+        parse(&bundle.join("config.json"))
     }
-    let annotated: Annotated = parse(&bundle.join("config.json"))?;
-    Ok(annotated.annotations.unwrap_or_default())
+
+    /// The value of an annotation that is there and not empty.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        let value = self.annotations.as_ref()?.get(key)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether the container gets a pid namespace of its own.
+    pub fn new_pid_namespace(&self) -> bool {
+        let namespaces = self.linux.as_ref().and_then(|linux| linux.namespaces.as_ref());
+        let pid = namespaces.iter().copied().flatten().find(|n| n.typ() == LinuxNamespaceType::Pid);
+        pid.is_some_and(|n| n.path().as_ref().is_none_or(|path| path.as_os_str().is_empty()))
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {

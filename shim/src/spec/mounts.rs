@@ -2,6 +2,7 @@
 
 use super::{Error, invalid};
 use nix::mount::MsFlags;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// What kind of thing a mount brings into the rootfs.
@@ -41,6 +42,18 @@ pub struct Mount {
     pub propagation: Option<MsFlags>,
     /// What the file system itself is told, comma-separated.
     pub data: String,
+}
+
+/// What a container's rootfs, or a layer of it, is mounted from, as containerd hands it over: type,
+/// source and options of mount(8).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootfsPart {
+    /// Its type.
+    pub fstype: String,
+    /// Its source.
+    pub source: String,
+    /// Its options, not yet sorted.
+    pub options: Vec<String>,
 }
 
 /// File systems that show the kernel rather than files.
@@ -157,11 +170,12 @@ impl Mount {
     }
 
     /// One of the mounts that make the rootfs, as containerd hands them over.
-    pub fn of_rootfs(fstype: &str, source: &str, options: &[String]) -> Self {
-        let options = Options::parse(options);
+    pub fn of_rootfs(part: &RootfsPart) -> Self {
+        let options = Options::parse(&part.options);
+        let source = PathBuf::from(&part.source);
         let kind = match options.bind {
-            Some(recursive) => MountKind::Bind { source: source.into(), recursive },
-            None => MountKind::Filesystem { fstype: fstype.into(), source: source.into() },
+            Some(recursive) => MountKind::Bind { source, recursive },
+            None => MountKind::Filesystem { fstype: part.fstype.clone(), source },
         };
         Self {
             destination: "/".into(),

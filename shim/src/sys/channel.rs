@@ -1,15 +1,18 @@
-//! A pair of sockets between a process and its child, for whole messages with a descriptor.
+//! A pair of sockets between a process and its child, for whole messages with descriptors.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, sendmsg, socketpair,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The largest message, in bytes.
 const MAX: usize = 64 * 1024;
+
+/// The most descriptors that one message carries.
+const MAX_FDS: usize = 4;
 
 /// One end. The other end's closing reads as `UnexpectedEof`.
 #[derive(Debug)]
@@ -36,15 +39,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends one message, with a descriptor or without.
+    /// Sends one message with its descriptors, four at most.
     ///
     /// # Errors
     /// What sendmsg(2) fails with; `EPIPE` when the other end is gone.
-    pub fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let fds: Vec<RawFd> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
+    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let fds: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control = if fds.is_empty() { &[][..] } else { &rights[..] };
-        if bytes.len() > MAX {
+        if bytes.len() > MAX || fds.len() > MAX_FDS {
             return Err(Errno::EMSGSIZE.into());
         }
         loop {
@@ -62,15 +65,17 @@ impl Channel {
         }
     }
 
-    /// Takes one message.
+    /// Takes one message with its descriptors.
     ///
     /// # Errors
     /// `UnexpectedEof` when the other end is gone, else what recvmsg(2) fails with.
-    pub fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-        let mut bytes = vec![0; MAX];
-        let mut space = nix::cmsg_space!(RawFd);
+    pub fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        // Room for this one message only: a buffer for the largest would stay in the memory of every
+        // container.
+        let mut bytes = vec![0; self.next_length()?];
+        let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
         let mut slices = [IoSliceMut::new(&mut bytes)];
-        let (length, fd) = loop {
+        let (length, fds) = loop {
             let received = recvmsg::<()>(
                 self.0.as_raw_fd(),
                 &mut slices,
@@ -81,19 +86,43 @@ impl Channel {
                 Err(Errno::EINTR) => continue,
                 received => received?,
             };
-            let fd = message.cmsgs()?.find_map(|m| match m {
-                ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-                _ => None,
-            });
-            break (message.bytes, fd);
+            let mut fds: Vec<RawFd> = Vec::new();
+            for control in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(some) = control {
+                    fds.extend(some);
+                }
+            }
+            break (message.bytes, fds);
         };
-        // SAFETY: the kernel has just made this descriptor for us alone.
-        let fd = fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        // SAFETY: the kernel has just made these descriptors for us alone.
+        let fds = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        bytes.truncate(length);
-        Ok((bytes, fd))
+        Ok((bytes, fds))
+    }
+
+    /// The length of the message that comes next; 0 at the end.
+    fn next_length(&self) -> io::Result<usize> {
+        let how = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        loop {
+            match recv(self.0.as_raw_fd(), &mut [], how) {
+                Err(Errno::EINTR) => {}
+                length => return Ok(length?),
+            }
+        }
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(end: OwnedFd) -> Self {
+        Self(end)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(end: Channel) -> Self {
+        end.0
     }
 }
 

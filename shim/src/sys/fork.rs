@@ -1,9 +1,12 @@
 //! Fork, in a process that has one thread.
 
+use super::channel::Channel;
+use super::pidfd::PidFd;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// In which pid namespace a child shall live.
 #[derive(Debug, Clone, Copy)]
@@ -40,18 +43,66 @@ pub fn fork_into(namespace: PidNamespace<'_>) -> io::Result<Option<Pid>> {
     if matches!(namespace, PidNamespace::Inherit) {
         return fork();
     }
-    // `unshare` and `setns` choose the namespace of children yet to be made, not of the caller.
     let own = std::fs::File::open("/proc/self/ns/pid")?;
-    match namespace {
-        PidNamespace::New => unshare(CloneFlags::CLONE_NEWPID)?,
-        PidNamespace::Join(fd) => setns(fd, CloneFlags::CLONE_NEWPID)?,
-        PidNamespace::Inherit => {}
-    }
+    choose(namespace)?;
     let forked = fork();
     if !matches!(forked, Ok(None)) {
         setns(&own, CloneFlags::CLONE_NEWPID)?;
     }
     forked
+}
+
+/// Forks a child for somebody else: its parent is the nearest ancestor of the caller that collects
+/// orphans (`PR_SET_CHILD_SUBREAPER`). A process in between forks it and is gone when this returns.
+///
+/// # Errors
+/// As [`fork_into`].
+pub fn fork_orphan(namespace: PidNamespace<'_>) -> io::Result<Option<(Pid, OwnedFd)>> {
+    let (ours, theirs) = Channel::pair()?;
+    let Some(between) = fork()? else {
+        drop(ours);
+        let code = match choose(namespace).and_then(|()| fork()) {
+            // The end of the channel stays: whoever calls this closes what it does not need.
+            Ok(None) => {
+                std::mem::forget(theirs);
+                return Ok(None);
+            }
+            Ok(Some(child)) => tell(&theirs, child),
+            Err(e) => Err(e),
+        }
+        .map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+        super::process::exit_now(code);
+    };
+    drop(theirs);
+    let told = ours.receive();
+    match (waitpid(between, None)?, told) {
+        (WaitStatus::Exited(_, 0), Ok((pid, mut fds))) => {
+            let pid = pid.try_into().map(i32::from_ne_bytes).map(Pid::from_raw);
+            match (pid, fds.pop()) {
+                (Ok(pid), Some(fd)) => Ok(Some((pid, fd))),
+                _ => Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+        (WaitStatus::Exited(_, code), _) if code != 0 => Err(io::Error::from_raw_os_error(code)),
+        (status, _) => Err(io::Error::other(format!("the fork was lost: {status:?}"))),
+    }
+}
+
+/// Says who the child is, and hands over a pidfd of it: as long as its parent lives nobody else can
+/// have its pid.
+fn tell(to: &Channel, child: Pid) -> io::Result<()> {
+    let pidfd = PidFd::open(child)?;
+    to.send(&child.as_raw().to_ne_bytes(), &[pidfd.as_fd()])
+}
+
+/// Chooses the pid namespace of children yet to be made; the caller stays in its own.
+fn choose(namespace: PidNamespace<'_>) -> io::Result<()> {
+    match namespace {
+        PidNamespace::New => unshare(CloneFlags::CLONE_NEWPID)?,
+        PidNamespace::Join(fd) => setns(fd, CloneFlags::CLONE_NEWPID)?,
+        PidNamespace::Inherit => {}
+    }
+    Ok(())
 }
 
 fn assert_one_thread() -> io::Result<()> {

@@ -65,6 +65,12 @@ impl PidFd {
     }
 }
 
+impl From<OwnedFd> for PidFd {
+    fn from(pidfd: OwnedFd) -> Self {
+        Self(pidfd)
+    }
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -12,6 +12,14 @@ pub fn die_with_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
 }
 
+/// Makes this process the parent of all its descendants whose own parent has ended.
+///
+/// # Errors
+/// What prctl(2) fails with.
+pub fn collect_orphans() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
 /// Puts this process and those it makes into a core-scheduling group of their own
 /// (prctl(2), `PR_SCHED_CORE`).
 ///

@@ -17,7 +17,7 @@ pub use state::{Error, Exit, Snapshot, Status};
 
 use crate::cgroup::{Stats, Version};
 use crate::launch::{Launcher, Paths};
-use crate::spec::Mount;
+use crate::spec::RootfsPart;
 use actor::{Actor, Call};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ pub struct Request {
     /// Its bundle's folder.
     pub bundle: PathBuf,
     /// What its rootfs is mounted from.
-    pub rootfs: Vec<Mount>,
+    pub rootfs: Vec<RootfsPart>,
     /// Its standard streams.
     pub streams: Paths,
     /// Whether it shall have a terminal.
