@@ -14,6 +14,7 @@ mod isolation;
 mod life;
 mod stdio;
 mod users;
+mod zygote;
 
 /// Ends at once with exit code 7.
 const EXIT_7: &str = r#"(module
