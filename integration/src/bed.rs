@@ -102,7 +102,8 @@ impl Bed {
         script(arguments, &self.share, deadline)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// A command that will run inside.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(paths::script("bed"));
         command.args(["exec", &self.name]).args(words);
         command

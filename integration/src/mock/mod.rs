@@ -6,6 +6,7 @@
 
 mod events;
 mod fifo;
+pub mod raw;
 mod remains;
 mod task;
 
