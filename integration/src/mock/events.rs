@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use containerd_shim_protos::api::ForwardRequest;
-use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExit, TaskStart};
+use containerd_shim_protos::events::task::{
+    TaskCreate, TaskDelete, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
+};
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::protobuf::{self, Message};
 use containerd_shim_protos::{Events, topics};
@@ -16,6 +18,12 @@ pub enum Event {
     Create(String, u32),
     /// With the pid.
     Start(String, u32),
+    /// It stands still.
+    Paused(String),
+    /// It goes on.
+    Resumed(String),
+    /// The kernel killed in it for want of memory.
+    OutOfMemory(String),
     /// With the pid and the exit status.
     Exit(String, u32, u32),
     /// With the pid and the exit status.
@@ -29,6 +37,9 @@ impl Event {
         match self {
             Self::Create(id, ..)
             | Self::Start(id, ..)
+            | Self::Paused(id)
+            | Self::Resumed(id)
+            | Self::OutOfMemory(id)
             | Self::Exit(id, ..)
             | Self::Delete(id, ..) => Some(id),
             Self::Other(_) => None,
@@ -44,6 +55,15 @@ impl Event {
             topics::TASK_START_EVENT_TOPIC => {
                 let event = TaskStart::parse_from_bytes(body)?;
                 Self::Start(event.container_id, event.pid)
+            }
+            topics::TASK_PAUSED_EVENT_TOPIC => {
+                Self::Paused(TaskPaused::parse_from_bytes(body)?.container_id)
+            }
+            topics::TASK_RESUMED_EVENT_TOPIC => {
+                Self::Resumed(TaskResumed::parse_from_bytes(body)?.container_id)
+            }
+            topics::TASK_OOM_EVENT_TOPIC => {
+                Self::OutOfMemory(TaskOOM::parse_from_bytes(body)?.container_id)
             }
             topics::TASK_EXIT_EVENT_TOPIC => {
                 let event = TaskExit::parse_from_bytes(body)?;

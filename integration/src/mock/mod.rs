@@ -12,7 +12,7 @@ mod task;
 
 pub use events::Event;
 pub use fifo::{Outlet, inlet};
-pub use remains::{cgroups, processes};
+pub use remains::{cgroups, group_file, processes};
 pub use task::{Answer, Refusal, Shim};
 
 use std::fs;
@@ -84,15 +84,30 @@ impl Mock {
                 .expect("a tmpfs can be mounted");
         }
         fs::create_dir_all("/run/containerd/fifo").expect("/run is the test's own");
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let recorder = Arc::new(Recorder(Arc::clone(&events)));
+        let namespace = format!("{}-{}", unique("mock"), std::process::id());
+        let mut mock = Self { namespace, events: Arc::default(), server: None, mounts: Vec::new() };
+        mock.come_back();
+        mock.mounts = mounts();
+        mock
+    }
+
+    /// containerd is not there any more: nobody takes events.
+    pub fn go_away(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown();
+        }
+        let _ = fs::remove_file(format!("{CONTAINERD}.ttrpc"));
+    }
+
+    /// containerd is there again, with what it knew.
+    pub fn come_back(&mut self) {
+        let recorder = Arc::new(Recorder(Arc::clone(&self.events)));
         let mut server = Server::new()
             .bind(&format!("unix://{CONTAINERD}.ttrpc"))
             .expect("the socket can be bound")
             .register_service(create_events(recorder));
         server.start().expect("the event service can be started");
-        let namespace = format!("{}-{}", unique("mock"), std::process::id());
-        Self { namespace, events, server: Some(server), mounts: mounts() }
+        self.server = Some(server);
     }
 
     /// A bundle in this containerd's folder, under an id of its own.
@@ -297,8 +312,6 @@ impl Drop for Mock {
             // A test that ended well has none left.
             let _ = fs::remove_dir(group);
         }
-        if let Some(server) = self.server.take() {
-            server.shutdown();
-        }
+        self.go_away();
     }
 }

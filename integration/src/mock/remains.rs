@@ -68,3 +68,10 @@ pub(super) fn mounts() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("/proc is mounted");
     table.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect()
 }
+
+/// What the first of a container's groups that has this file says in it.
+#[track_caller]
+pub fn group_file(id: &str, file: &str) -> String {
+    let text = cgroups(id).iter().find_map(|group| fs::read_to_string(group.join(file)).ok());
+    text.unwrap_or_else(|| panic!("no group of {id} has {file}")).trim().to_owned()
+}

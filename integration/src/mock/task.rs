@@ -2,13 +2,13 @@
 
 use containerd_shim_protos::api::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
-    DeleteResponse, KillRequest, PidsRequest, PidsResponse, ShutdownRequest, StartRequest,
-    StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, WaitRequest,
-    WaitResponse,
+    DeleteResponse, KillRequest, PauseRequest, PidsRequest, PidsResponse, ResumeRequest,
+    ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+    StatsResponse, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use nix::sys::signal::Signal;
 use ttrpc::{Client, Code, Request};
 
@@ -167,6 +167,42 @@ impl Shim {
         let response: WaitResponse = self.call("Wait", &request)?;
         assert!(response.exited_at.seconds > 1_500_000_000, "no time of exit: {response:?}");
         Ok(response.exit_status)
+    }
+
+    /// Pause.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn pause(&self, id: &str) -> Answer<()> {
+        let request = PauseRequest { id: id.to_owned(), ..Default::default() };
+        self.call::<Empty>("Pause", &request).map(|_| ())
+    }
+
+    /// Resume.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn resume(&self, id: &str) -> Answer<()> {
+        let request = ResumeRequest { id: id.to_owned(), ..Default::default() };
+        self.call::<Empty>("Resume", &request).map(|_| ())
+    }
+
+    /// Update, with limits as the specification writes them.
+    ///
+    /// # Errors
+    /// What the shim answered.
+    pub fn update(&self, id: &str, resources: &serde_json::Value) -> Answer<()> {
+        let resources = Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned(),
+            value: resources.to_string().into_bytes(),
+            ..Default::default()
+        };
+        let request = UpdateTaskRequest {
+            id: id.to_owned(),
+            resources: MessageField::some(resources),
+            ..Default::default()
+        };
+        self.call::<Empty>("Update", &request).map(|_| ())
     }
 
     /// Delete.

@@ -88,3 +88,44 @@ fn rlimits_and_the_oom_score_are_honoured() {
     assert_eq!(limits.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["88", "99"]);
     assert_eq!(container.look("cat /proc/$pid/oom_score_adj"), "321");
 }
+
+#[test]
+fn update_changes_the_limits_of_a_running_container() {
+    let (docker, _turn) = docker();
+    let flags = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "32"];
+    let container = docker.start(&flags, &PROBE, &["sleep", "1000"]);
+    let changed = [
+        "--memory",
+        "128m",
+        "--memory-swap",
+        "-1",
+        "--cpus",
+        "0.25",
+        "--cpu-shares",
+        "256",
+        "--cpuset-cpus",
+        "0",
+        "--pids-limit",
+        "16",
+    ];
+    container.cli(&[&["update"], &changed[..]].concat()).ok();
+    assert_eq!(knob(&container, "memory", "memory.limit_in_bytes"), (128 << 20).to_string());
+    assert_eq!(knob(&container, "cpu", "cpu.shares"), "256");
+    assert_eq!(knob(&container, "cpuset", "cpuset.cpus"), "0");
+    assert_eq!(knob(&container, "pids", "pids.max"), "16");
+    let [quota, period] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        .map(|file| knob(&container, "cpu", file).parse::<f64>().expect("a number"));
+    assert!((quota / period - 0.25).abs() < 0.001, "{quota} of {period}");
+    assert!(container.runs());
+}
+
+#[test]
+fn an_update_that_cannot_be_kept_says_which_file_refused() {
+    let (docker, _turn) = docker();
+    let container = docker.start(&["--memory", "64m"], &PROBE, &["hold", "32"]);
+    container.says("allocated 32");
+    let update = ["update", "--memory", "6m", "--memory-swap", "6m"];
+    container.cli(&update).fails().complains_of(&["memory.limit", "in use"]);
+    assert_eq!(knob(&container, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
+    assert!(container.runs());
+}

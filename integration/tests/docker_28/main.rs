@@ -11,6 +11,7 @@ mod mounts;
 mod network;
 mod options;
 mod parallel;
+mod pause;
 mod refusals;
 mod signals;
 mod stdio;

@@ -1,11 +1,8 @@
 //! One task from Create to Shutdown, and every call at the wrong moment.
 
 use containerd_shim_protos::api::{
-    CheckpointTaskRequest, ExecProcessRequest, PauseRequest, ResizePtyRequest, ResumeRequest,
-    Status, UpdateTaskRequest,
+    CheckpointTaskRequest, ExecProcessRequest, ResizePtyRequest, Status,
 };
-use containerd_shim_protos::cgroups::metrics::Metrics;
-use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use integration::bundle::Bundle;
 use integration::mock::{Event, Mock, Refusal, Shim};
@@ -123,33 +120,6 @@ fn wait_is_answered_to_everybody_who_asked() {
 }
 
 #[test]
-fn stats_of_cgroup_v1_hold_memory_cpu_and_pids() {
-    let mock = Mock::new();
-    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);
-    let bundle = bundle.set(
-        "/linux/resources",
-        serde_json::json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 9 } }),
-    );
-    let shim = mock.create(&bundle).expect("the task can be created");
-    shim.start(&bundle.id).expect("the task can be started");
-    let stats = shim.stats(&bundle.id).expect("stats of a running task");
-    assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
-    let metrics = Metrics::parse_from_bytes(&stats.value).expect("the message of its type");
-    assert_eq!(metrics.memory.usage.limit, 64 << 20);
-    assert!(metrics.memory.usage.usage > 0);
-    assert_eq!(metrics.pids.limit, 9);
-    assert!(metrics.pids.current >= 1);
-    integration::wait::until("processor time in the stats", || {
-        let stats = shim.stats(&bundle.id).expect("stats of a running task");
-        Metrics::parse_from_bytes(&stats.value).expect("the message of its type").cpu.usage.total
-            > 0
-    });
-    shim.kill(&bundle.id, Signal::SIGKILL).expect("a running task can be killed");
-    shim.wait(&bundle.id).expect("it ends");
-    shim.finish(&mock, &bundle);
-}
-
-#[test]
 fn every_call_at_the_wrong_moment_has_its_own_error() {
     let mock = Mock::new();
     let (bundle, shim) = created(&mock, SPIN);
@@ -191,24 +161,11 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
     let id = bundle.id.clone();
     let answers = [
         (
-            "pause",
-            shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() }),
-        ),
-        ("resume", shim.call("Resume", &ResumeRequest { id: id.clone(), ..Default::default() })),
-        (
-            "checkpoint",
-            shim.call(
-                "Checkpoint",
-                &CheckpointTaskRequest { id: id.clone(), ..Default::default() },
-            ),
-        ),
-        (
-            "update",
-            shim.call("Update", &UpdateTaskRequest { id: id.clone(), ..Default::default() }),
-        ),
-        (
             "resize of a terminal",
-            shim.call("ResizePty", &ResizePtyRequest { id: id.clone(), ..Default::default() }),
+            shim.call::<Empty>(
+                "ResizePty",
+                &ResizePtyRequest { id: id.clone(), ..Default::default() },
+            ),
         ),
         (
             "exec",
@@ -225,5 +182,19 @@ fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
     }
     shim.kill(&id, Signal::SIGKILL).expect("a running task can be killed");
     shim.wait(&id).expect("it ends");
+    shim.finish(&mock, &bundle);
+}
+
+#[test]
+fn a_checkpoint_is_refused_with_the_reason() {
+    let mock = Mock::new();
+    let (bundle, shim) = created(&mock, SPIN);
+    shim.start(&bundle.id).expect("the task can be started");
+    let request = CheckpointTaskRequest { id: bundle.id.clone(), ..Default::default() };
+    let refusal = shim.call::<Empty>("Checkpoint", &request).expect_err("it is refused");
+    assert_eq!(refusal.code, Some(Code::UNIMPLEMENTED), "{refusal:?}");
+    refusal.names(&["checkpoint is not supported", "runtime's memory"]);
+    shim.kill(&bundle.id, Signal::SIGKILL).expect("a running task can be killed");
+    shim.wait(&bundle.id).expect("it ends");
     shim.finish(&mock, &bundle);
 }

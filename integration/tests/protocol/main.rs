@@ -12,7 +12,10 @@ mod hooks;
 mod info;
 mod isolation;
 mod life;
+mod pause;
+mod stats;
 mod stdio;
+mod update;
 mod users;
 mod zygote;
 

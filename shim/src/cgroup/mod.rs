@@ -1,12 +1,13 @@
 //! A container's control groups, v1 or v2: made with its limits, joined, measured, emptied, removed.
 
+mod freezer;
 mod location;
 mod resources;
 mod stats;
 mod systemd;
 
 pub use location::{Location, Version};
-pub use stats::{Cpu, IoEntry, Memory, Pids, Stats};
+pub use stats::{Amount, Cpu, IoEntry, Memory, Pids, Stats};
 
 use crate::sys::pidfd::PidFd;
 use location::Hierarchy;
@@ -42,6 +43,14 @@ pub enum Error {
         /// The controller that would keep it.
         controller: &'static str,
     },
+    /// A limit that contradicts another one, or what is in use.
+    #[error("cgroup: {limit}: {why}")]
+    Limit {
+        /// The limit's name in the specification.
+        limit: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Processes of somebody else are in it.
     #[error("cgroup: {} is not empty: process {pid} is in it; two containers cannot have one cgroupsPath", path.display())]
     NotEmpty {
@@ -50,6 +59,9 @@ pub enum Error {
         /// One of them.
         pid: Pid,
     },
+    /// Processes that do not stand still.
+    #[error("cgroup: {} does not freeze all processes in time; they go on", .0.display())]
+    NotFrozen(PathBuf),
     /// A path that is not of the form asked for.
     #[error(
         "cgroup: expected linux.cgroupsPath to be of format slice:prefix:name for systemd cgroups, got {0:?} instead"
@@ -102,7 +114,7 @@ impl Cgroup {
             .and_then(|()| {
                 hierarchies.iter().try_for_each(|hierarchy| cgroup.make(hierarchy, location))
             })
-            .and_then(|()| resources::apply(&cgroup, resources));
+            .and_then(|()| resources::apply(&cgroup, &cgroup.settings(version, resources)?));
         if let Err(error) = made {
             let _ = cgroup.delete();
             return Err(error);
@@ -117,10 +129,35 @@ impl Cgroup {
         pid: Pid,
     ) -> Result<(), Error> {
         if let Some(scope) = location.scope().filter(|_| systemd::is_running()) {
-            systemd::start(scope, pid, resources)?;
+            systemd::start(scope, pid, &self.settings(Version::V2, resources)?)?;
             self.scope = Some(scope.unit.clone());
         }
         Ok(())
+    }
+
+    /// Sets every limit that `resources` names, or none where one cannot be kept.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let settings = self.settings(self.version, resources)?;
+        let before: Vec<Option<String>> = settings.iter().map(|s| self.before(s)).collect();
+        let mut done = resources::apply(self, &settings);
+        if let Some(unit) = &self.scope {
+            // Told by the words of v2, and of what the kernel has taken; but it rounds what it sets.
+            done = done
+                .and_then(|()| systemd::set(unit, &self.settings(Version::V2, resources)?))
+                .and_then(|()| resources::apply(self, &settings));
+        }
+        done.inspect_err(|_| resources::restore(self, &settings, &before))
+    }
+
+    fn settings(
+        &self,
+        version: Version,
+        resources: &LinuxResources,
+    ) -> Result<Vec<resources::Setting>, Error> {
+        resources::settings(version, resources, &|controller, file| self.text(controller, file))
     }
 
     fn make(&mut self, hierarchy: &Hierarchy, location: &Location) -> Result<(), Error> {
@@ -174,8 +211,8 @@ impl Cgroup {
         Ok(text.lines().filter_map(|l| l.parse().ok()).map(Pid::from_raw).collect())
     }
 
-    /// Kills all that is in it. What forks while it is killed is met in the next round, and each
-    /// round has at least one process less that could.
+    /// Kills all that is in it, standing still or not. What forks while it is killed is met in the
+    /// next round, and each round has at least one process less that could.
     ///
     /// # Errors
     /// When the list of processes cannot be read.
@@ -189,12 +226,17 @@ impl Cgroup {
             let new: Vec<Pid> =
                 self.pids()?.into_iter().filter(|pid| !killed.contains(pid)).collect();
             if new.is_empty() {
-                return Ok(());
+                break;
             }
             for pid in new {
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
                 killed.push(pid);
             }
+        }
+        // v1's freezer holds even those who are killed.
+        match self.version {
+            Version::V1 if !killed.is_empty() && self.dir("freezer").is_some() => self.thaw(),
+            _ => Ok(()),
         }
     }
 
@@ -219,9 +261,10 @@ impl Cgroup {
         .unwrap_or(0)
     }
 
-    /// What it uses now.
-    pub fn stats(&self) -> Stats {
-        stats::read(self)
+    /// What it uses now; nothing when it is gone.
+    pub fn stats(&self) -> Option<Stats> {
+        let there = self.dirs.first().is_some_and(|dir| dir.path.is_dir());
+        there.then(|| stats::read(self))
     }
 
     /// Removes the groups; those already gone are fine.

@@ -14,25 +14,36 @@ pub struct Stats {
     pub pids: Pids,
     /// Block devices.
     pub io: Vec<IoEntry>,
+    /// Huge pages, by their size as the kernel names it.
+    pub huge: BTreeMap<String, Amount>,
 }
 
-/// Memory, in bytes. A limit of `u64::MAX` is none.
-#[derive(Debug, Default, Clone)]
-pub struct Memory {
+/// Bytes of one kind.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Amount {
     /// In use now.
     pub usage: u64,
     /// The most that was in use at once.
-    pub max_usage: u64,
-    /// The most that may be.
+    pub max: u64,
+    /// The most that may be; `u64::MAX` is no limit.
     pub limit: u64,
     /// How often the limit was met.
     pub failures: u64,
-    /// Swap in use (v2), memory and swap together (v1).
-    pub swap_usage: u64,
-    /// Limit of the same.
-    pub swap_limit: u64,
-    /// Killed for want of memory.
-    pub oom_kills: u64,
+}
+
+/// Memory.
+#[derive(Debug, Default, Clone)]
+pub struct Memory {
+    /// All of it.
+    pub all: Amount,
+    /// Swap (v2), memory and swap together (v1).
+    pub swap: Amount,
+    /// The kernel's for the container; v1 only.
+    pub kernel: Amount,
+    /// The kernel's for its TCP buffers; v1 only.
+    pub kernel_tcp: Amount,
+    /// The lines of `memory.events` (v2) or `memory.oom_control` (v1).
+    pub events: BTreeMap<String, u64>,
     /// The lines of `memory.stat`.
     pub stat: BTreeMap<String, u64>,
 }
@@ -54,6 +65,10 @@ pub struct Cpu {
     pub throttled_periods: u64,
     /// Time spent waiting for the next period.
     pub throttled: u64,
+    /// Periods in which more than the quota was used, by a burst; v2 only.
+    pub bursts: u64,
+    /// Time used by bursts; v2 only.
+    pub burst: u64,
 }
 
 /// Processes and threads. A limit of 0 is none.
@@ -90,18 +105,24 @@ pub fn read(cgroup: &Cgroup) -> Stats {
 }
 
 fn read_v1(cgroup: &Cgroup) -> Stats {
-    let memory = |file: &str| number(cgroup.text("memory", file));
     let ticks = |key| cgroup.keyed("cpuacct", "cpuacct.stat", key).unwrap_or(0) * 10_000_000;
     let cpu = |key| cgroup.keyed("cpu", "cpu.stat", key).unwrap_or(0);
+    let amount = |controller: &str, kind: &str| {
+        let read = |what: &str| number(cgroup.text(controller, &format!("{kind}.{what}")));
+        Amount {
+            usage: read("usage_in_bytes"),
+            max: read("max_usage_in_bytes"),
+            limit: read("limit_in_bytes"),
+            failures: read("failcnt"),
+        }
+    };
     Stats {
         memory: Memory {
-            usage: memory("memory.usage_in_bytes"),
-            max_usage: memory("memory.max_usage_in_bytes"),
-            limit: memory("memory.limit_in_bytes"),
-            failures: memory("memory.failcnt"),
-            swap_usage: memory("memory.memsw.usage_in_bytes"),
-            swap_limit: memory("memory.memsw.limit_in_bytes"),
-            oom_kills: cgroup.oom_kills(),
+            all: amount("memory", "memory"),
+            swap: amount("memory", "memory.memsw"),
+            kernel: amount("memory", "memory.kmem"),
+            kernel_tcp: amount("memory", "memory.kmem.tcp"),
+            events: table(cgroup.text("memory", "memory.oom_control")),
             stat: table(cgroup.text("memory", "memory.stat")),
         },
         cpu: Cpu {
@@ -117,39 +138,75 @@ fn read_v1(cgroup: &Cgroup) -> Stats {
             periods: cpu("nr_periods"),
             throttled_periods: cpu("nr_throttled"),
             throttled: cpu("throttled_time"),
+            bursts: 0,
+            burst: 0,
         },
         pids: pids(cgroup),
         io: io_v1(cgroup),
+        huge: huge_pages(cgroup, ".usage_in_bytes", |kind| amount("hugetlb", kind)),
     }
 }
 
 fn read_v2(cgroup: &Cgroup) -> Stats {
-    let memory = |file: &str| number(cgroup.text("memory", file));
-    let micros = |key| cgroup.keyed("cpu", "cpu.stat", key).unwrap_or(0) * 1000;
-    let count = |key| cgroup.keyed("cpu", "cpu.stat", key).unwrap_or(0);
+    // Times are told without the controller, too.
+    let file = cgroup.dirs.first().map(|dir| dir.path.join("cpu.stat"));
+    let cpu = table(file.and_then(|path| std::fs::read_to_string(path).ok()));
+    let count = |key| cpu.get(key).copied().unwrap_or(0);
+    let nanos = |key| count(key) * 1000;
+    let events = table(cgroup.text("memory", "memory.events"));
+    let amount = |controller: &str, kind: &str| {
+        let read = |what: &str| number(cgroup.text(controller, &format!("{kind}.{what}")));
+        let met = cgroup.keyed(controller, &format!("{kind}.events"), "max");
+        Amount {
+            usage: read("current"),
+            max: read("peak"),
+            limit: read("max"),
+            failures: met.unwrap_or(0),
+        }
+    };
     Stats {
         memory: Memory {
-            usage: memory("memory.current"),
-            max_usage: memory("memory.peak"),
-            limit: memory("memory.max"),
-            failures: cgroup.keyed("memory", "memory.events", "max").unwrap_or(0),
-            swap_usage: memory("memory.swap.current"),
-            swap_limit: memory("memory.swap.max"),
-            oom_kills: cgroup.oom_kills(),
+            all: amount("memory", "memory"),
+            swap: amount("memory", "memory.swap"),
+            kernel: Amount::default(),
+            kernel_tcp: Amount::default(),
+            events,
             stat: table(cgroup.text("memory", "memory.stat")),
         },
         cpu: Cpu {
-            total: micros("usage_usec"),
-            user: micros("user_usec"),
-            system: micros("system_usec"),
+            total: nanos("usage_usec"),
+            user: nanos("user_usec"),
+            system: nanos("system_usec"),
             per_cpu: Vec::new(),
             periods: count("nr_periods"),
             throttled_periods: count("nr_throttled"),
-            throttled: micros("throttled_usec"),
+            throttled: nanos("throttled_usec"),
+            bursts: count("nr_bursts"),
+            burst: nanos("burst_usec"),
         },
         pids: pids(cgroup),
         io: cgroup.text("io", "io.stat").map(|t| io_v2(&t)).unwrap_or_default(),
+        huge: huge_pages(cgroup, ".current", |kind| amount("hugetlb", kind)),
     }
+}
+
+/// The sizes are those that have a file which ends in `file`, as `hugetlb.2MB.current` does.
+fn huge_pages(
+    cgroup: &Cgroup,
+    file: &str,
+    amount: impl Fn(&str) -> Amount,
+) -> BTreeMap<String, Amount> {
+    let files = cgroup.dir("hugetlb").and_then(|dir| std::fs::read_dir(dir).ok());
+    let names = files.into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let size = name.to_str()?.strip_prefix("hugetlb.")?.strip_suffix(file)?;
+            // Reservations have files of their own.
+            let plain = !size.contains('.');
+            plain.then(|| (size.to_owned(), amount(&format!("hugetlb.{size}"))))
+        })
+        .collect()
 }
 
 fn pids(cgroup: &Cgroup) -> Pids {
@@ -251,6 +308,24 @@ mod tests {
             writes: 1,
         };
         assert_eq!(entries, [expected]);
+    }
+
+    #[test]
+    fn huge_pages_are_found_by_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("hugetlb.2MB.current", "4096"),
+            ("hugetlb.2MB.max", "max"),
+            ("hugetlb.2MB.events", "max 3"),
+            ("hugetlb.2MB.rsvd.current", "1"),
+        ] {
+            std::fs::write(dir.path().join(file), format!("{text}\n")).unwrap();
+        }
+        let controllers = vec!["hugetlb".to_owned()];
+        let dirs = vec![super::super::Dir { controllers, path: dir.path().into() }];
+        let stats = read(&Cgroup { version: Version::V2, dirs, scope: None });
+        let expected = Amount { usage: 4096, max: 0, limit: u64::MAX, failures: 3 };
+        assert_eq!(stats.huge, BTreeMap::from([("2MB".to_owned(), expected)]));
     }
 
     #[test]

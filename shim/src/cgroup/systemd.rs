@@ -9,8 +9,8 @@
 //! messages are those of <https://dbus.freedesktop.org/doc/dbus-specification.html>, little-endian.
 
 use super::Error;
+use super::resources::Setting;
 use nix::unistd::Pid;
-use oci_spec::runtime::LinuxResources;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -35,10 +35,21 @@ pub fn is_running() -> bool {
 }
 
 /// Has systemd make the scope with `pid` in it, and waits until it is there.
-pub fn start(scope: &Scope, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
+pub fn start(scope: &Scope, pid: Pid, settings: &[Setting]) -> Result<(), Error> {
     let failed =
         Error::at(format!("have systemd make the scope {} by", scope.unit), Path::new(SOCKET));
-    Bus::connect().and_then(|mut bus| bus.start_unit(scope, pid, resources)).map_err(failed)
+    Bus::connect().and_then(|mut bus| bus.start_unit(scope, pid, settings)).map_err(failed)
+}
+
+/// Has systemd keep other limits for the scope, as long as it runs.
+pub fn set(unit: &str, settings: &[Setting]) -> Result<(), Error> {
+    let mut body = Writer::default();
+    body.string(unit);
+    body.u32(1);
+    body.array(|list| limits(list, settings));
+    let failed = Error::at(format!("have systemd limit the scope {unit} by"), Path::new(SOCKET));
+    let set = Bus::connect().and_then(|mut bus| bus.call("SetUnitProperties", "sba(sv)", &body.0));
+    set.map(drop).map_err(failed)
 }
 
 /// Has systemd forget the scope. One that has gone by itself is fine.
@@ -80,16 +91,11 @@ impl Bus {
         Ok(Self { stream, serial: 0, ended: Vec::new() })
     }
 
-    fn start_unit(
-        &mut self,
-        scope: &Scope,
-        pid: Pid,
-        resources: &LinuxResources,
-    ) -> io::Result<()> {
+    fn start_unit(&mut self, scope: &Scope, pid: Pid, settings: &[Setting]) -> io::Result<()> {
         let mut body = Writer::default();
         body.string(&scope.unit);
         body.string("fail");
-        body.array(|list| properties(list, scope, pid, resources));
+        body.array(|list| properties(list, scope, pid, settings));
         body.array(|_| {});
         let reply = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", &body.0)?;
         let job = Reader::new(&reply).string()?;
@@ -155,7 +161,7 @@ impl Bus {
     }
 }
 
-fn properties(list: &mut Writer, scope: &Scope, pid: Pid, resources: &LinuxResources) {
+fn properties(list: &mut Writer, scope: &Scope, pid: Pid, settings: &[Setting]) {
     let description = format!("Wasm container {}", scope.unit);
     list.property("Description", "s", |v| v.string(&description));
     // One that failed would keep its name.
@@ -167,38 +173,67 @@ fn properties(list: &mut Writer, scope: &Scope, pid: Pid, resources: &LinuxResou
         list.property(flag, "b", |v| v.u32(1));
     }
     list.property("DefaultDependencies", "b", |v| v.u32(0));
-    let number = |list: &mut Writer, name, value| list.property(name, "t", |v| v.u64(value));
-    let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).filter(|n| *n != 0);
-    if let Some(memory) = resources.memory() {
-        let limit = positive(memory.limit());
-        if let Some(limit) = limit {
-            number(list, "MemoryMax", limit);
-        }
-        // The specification's swap is memory and swap together.
-        if let Some(both) = positive(memory.swap()) {
-            number(list, "MemorySwapMax", both.saturating_sub(limit.unwrap_or(0)));
-        }
-        if let Some(reservation) = positive(memory.reservation()) {
-            number(list, "MemoryLow", reservation);
+    limits(list, settings);
+}
+
+/// The files of v2 that systemd writes, by its names for them; it would set back what it was not
+/// told. Those of `unified` that are not among them it leaves alone.
+fn limits(list: &mut Writer, settings: &[Setting]) {
+    for Setting { file, value, .. } in settings {
+        let name = match file.as_str() {
+            "memory.max" => "MemoryMax",
+            "memory.high" => "MemoryHigh",
+            "memory.low" => "MemoryLow",
+            "memory.min" => "MemoryMin",
+            "memory.swap.max" => "MemorySwapMax",
+            "cpu.weight" => "CPUWeight",
+            "pids.max" => "TasksMax",
+            "io.weight" => "IOWeight",
+            "cpuset.cpus" => "AllowedCPUs",
+            "cpuset.mems" => "AllowedMemoryNodes",
+            "cpu.max" => {
+                let (quota, period) = value.trim().split_once(' ').unwrap_or((value, "100000"));
+                let period = number(period).max(1);
+                let quota = match number(quota) {
+                    u64::MAX => u64::MAX,
+                    // In a second; systemd keeps whole percents.
+                    quota => (quota.saturating_mul(1_000_000) / period).next_multiple_of(10_000),
+                };
+                list.property("CPUQuotaPeriodUSec", "t", |v| v.u64(period));
+                list.property("CPUQuotaPerSecUSec", "t", |v| v.u64(quota));
+                continue;
+            }
+            _ => continue,
+        };
+        if name.starts_with("Allowed") {
+            let mask = mask(value);
+            list.property(name, "ay", |v| v.array_of(1, |bytes| bytes.0.extend(mask)));
+        } else {
+            list.property(name, "t", |v| v.u64(number(value)));
         }
     }
-    if let Some(cpu) = resources.cpu() {
-        if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
-            number(list, "CPUWeight", super::resources::weight_of_shares(shares));
-        }
-        let period = cpu.period().filter(|n| *n != 0).unwrap_or(100_000);
-        if let Some(quota) = positive(cpu.quota()) {
-            number(list, "CPUQuotaPeriodUSec", period);
-            // In a second; systemd keeps whole percents.
-            let quota = quota.saturating_mul(1_000_000) / period;
-            number(list, "CPUQuotaPerSecUSec", quota.next_multiple_of(10_000));
+}
+
+/// systemd's greatest number is its word for no limit.
+fn number(text: &str) -> u64 {
+    text.trim().parse().unwrap_or(u64::MAX)
+}
+
+/// `0-2,7` as bits, the first byte for the first eight.
+fn mask(list: &str) -> Vec<u8> {
+    let mut mask = Vec::new();
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Ok(first), Ok(last)) = (first.trim().parse(), last.trim().parse::<u16>()) else {
+            continue;
+        };
+        for n in first..=last {
+            let byte = usize::from(n) / 8;
+            mask.resize(mask.len().max(byte + 1), 0);
+            mask[byte] |= 1 << (n % 8);
         }
     }
-    if let Some(pids) = resources.pids()
-        && let Some(limit) = positive(Some(pids.limit()))
-    {
-        number(list, "TasksMax", limit);
-    }
+    mask
 }
 
 fn method_call(serial: u32, member: &str, signature: &str, body: &[u8]) -> Vec<u8> {
@@ -371,6 +406,13 @@ mod tests {
         assert_eq!(fields.member, "StopUnit");
         let body = &message[(16 + length).next_multiple_of(8)..];
         assert_eq!(Reader::new(body).string().unwrap(), "docker-a.scope");
+    }
+
+    #[test]
+    fn a_list_of_processors_becomes_bits() {
+        assert_eq!(mask("0-2,7"), [0b1000_0111]);
+        assert_eq!(mask("8\n"), [0, 1]);
+        assert_eq!(mask(""), []);
     }
 
     #[test]

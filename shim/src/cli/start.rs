@@ -28,7 +28,16 @@ pub fn run(name: &str, args: &Args) -> Result<(), Error> {
     );
     let socket = bootstrap.socket_dir.join(key.to_string());
     let address = format!("unix://{}", socket.display());
-    if let Some(listener) = listen(&socket)? {
+    let listener = listen(&socket)?;
+    // containerd 1.6 finds a running shim again by this file.
+    let file = bundle.join("address");
+    if let Err(e) = fs::write(&file, &address) {
+        if listener.is_some() {
+            let _ = fs::remove_file(&socket);
+        }
+        return Err(format!("cannot write {}: {e}", file.display()).into());
+    }
+    if let Some(listener) = listener {
         core_scheduling();
         if sys::fork::fork()?.is_none() {
             let settings = serve::Settings {
@@ -49,8 +58,6 @@ pub fn run(name: &str, args: &Args) -> Result<(), Error> {
             serve::run(settings);
         }
     }
-    // containerd 1.6 finds a running shim again by this file.
-    fs::write(bundle.join("address"), &address)?;
     io::stdout().write_all(&bootstrap.answer(&address)?)?;
     Ok(())
 }
@@ -75,8 +82,8 @@ fn group<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
 /// more, of a shim that was killed, is replaced.
 fn listen(socket: &Path) -> Result<Option<UnixListener>, Error> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
     let failed = |e: io::Error| format!("cannot listen on {}: {e}", socket.display());
+    DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
     // One `start` at a time: a socket that is bound and does not listen yet looks dead.
     let _turn = Flock::lock(File::open(dir)?, FlockArg::LockExclusive)
         .map_err(|(_, e)| failed(e.into()))?;

@@ -15,6 +15,20 @@ impl From<NotYet> for ttrpc::Error {
     }
 }
 
+/// A call about checkpoints, which this runtime never serves.
+pub struct NotSupported(pub &'static str);
+
+impl From<NotSupported> for ttrpc::Error {
+    fn from(NotSupported(call): NotSupported) -> Self {
+        let words = format!(
+            "{call} is not supported: a guest's state lies in its runtime's memory, with code mapped \
+             from the cache, open sockets and waiting calls of WASI, which nothing can write down \
+             and take up again; stop the container and start it anew"
+        );
+        get_rpc_status(Code::UNIMPLEMENTED, words)
+    }
+}
+
 /// The answer that tells `error`.
 pub fn rpc(error: Error) -> ttrpc::Error {
     get_rpc_status(code(&error), error)
@@ -22,7 +36,7 @@ pub fn rpc(error: Error) -> ttrpc::Error {
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::NotFound(_) | Error::Finished(_) => Code::NOT_FOUND,
+        Error::NotFound(_) | Error::Finished(_) | Error::NoCgroup(_) => Code::NOT_FOUND,
         Error::Exists(_) => Code::ALREADY_EXISTS,
         Error::State { .. } => Code::FAILED_PRECONDITION,
         Error::BadSignal { .. } => Code::INVALID_ARGUMENT,
@@ -36,7 +50,7 @@ fn code(error: &Error) -> Code {
         },
         Error::Launch(launch::Error::NotYet(_)) => Code::UNIMPLEMENTED,
         Error::Launch(launch::Error::Cgroup(e)) | Error::Cgroup(e) => match e {
-            cgroup::Error::NotSystemd(_) => Code::INVALID_ARGUMENT,
+            cgroup::Error::NotSystemd(_) | cgroup::Error::Limit { .. } => Code::INVALID_ARGUMENT,
             _ => Code::UNKNOWN,
         },
         Error::Launch(_) | Error::Io { .. } | Error::Lost => Code::UNKNOWN,

@@ -16,12 +16,14 @@ use crate::task::{Exit, Handle, Request, Status, Tasks};
 use async_trait::async_trait;
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::shim_async::{Task, create_task};
 use containerd_shim_protos::ttrpc::r#async::{Service as Methods, TtrpcContext};
 use containerd_shim_protos::ttrpc::error::get_rpc_status;
 use containerd_shim_protos::ttrpc::{self, Code};
-use errors::{NotYet, rpc};
+use errors::{NotSupported, NotYet, rpc};
+use oci_spec::runtime::LinuxResources;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ impl Task for Service {
         request: api::CreateTaskRequest,
     ) -> Result<api::CreateTaskResponse> {
         if !request.checkpoint.is_empty() {
-            return Err(NotYet("restoring a checkpoint").into());
+            return Err(NotSupported("restore").into());
         }
         let options = options::read(request.options.as_ref())
             .map_err(|e| get_rpc_status(Code::INVALID_ARGUMENT, format!("runtime options: {e}")))?;
@@ -111,6 +113,7 @@ impl Task for Service {
         let status = match snapshot.status {
             Status::Created => api::Status::CREATED,
             Status::Running => api::Status::RUNNING,
+            Status::Paused => api::Status::PAUSED,
             Status::Stopped => api::Status::STOPPED,
         };
         let (exit_status, exited_at) = exit_fields(snapshot.exit.as_ref());
@@ -220,16 +223,26 @@ impl Task for Service {
         Err(NotYet("exec").into())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: api::PauseRequest) -> Result<api::Empty> {
-        Err(NotYet("pause").into())
+    async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> Result<api::Empty> {
+        self.task(&request.id, "")?.pause().await.map_err(rpc)?;
+        Ok(api::Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: api::ResumeRequest) -> Result<api::Empty> {
-        Err(NotYet("resume").into())
+    async fn resume(&self, _: &TtrpcContext, request: api::ResumeRequest) -> Result<api::Empty> {
+        self.task(&request.id, "")?.resume().await.map_err(rpc)?;
+        Ok(api::Empty::new())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: api::UpdateTaskRequest) -> Result<api::Empty> {
-        Err(NotYet("update").into())
+    async fn update(
+        &self,
+        _: &TtrpcContext,
+        request: api::UpdateTaskRequest,
+    ) -> Result<api::Empty> {
+        let task = self.task(&request.id, "")?;
+        let resources = resources(request.resources.as_ref())
+            .map_err(|words| get_rpc_status(Code::INVALID_ARGUMENT, words))?;
+        task.update(resources).await.map_err(rpc)?;
+        Ok(api::Empty::new())
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, _: api::ResizePtyRequest) -> Result<api::Empty> {
@@ -239,10 +252,20 @@ impl Task for Service {
     async fn checkpoint(
         &self,
         _: &TtrpcContext,
-        _: api::CheckpointTaskRequest,
+        request: api::CheckpointTaskRequest,
     ) -> Result<api::Empty> {
-        Err(NotYet("checkpoint").into())
+        self.task(&request.id, "")?;
+        Err(NotSupported("checkpoint").into())
     }
+}
+
+/// The limits of an update: the specification's, as JSON.
+fn resources(any: Option<&Any>) -> std::result::Result<LinuxResources, String> {
+    let any = any.ok_or("there are no resources to update")?;
+    if !any.type_url.ends_with("LinuxResources") {
+        return Err(format!("resources of the type {:?}, not LinuxResources", any.type_url));
+    }
+    serde_json::from_slice(&any.value).map_err(|e| format!("the resources are malformed: {e}"))
 }
 
 /// The two fields that tell an exit; zero and nothing before there is one.

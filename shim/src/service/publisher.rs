@@ -14,12 +14,14 @@ use containerd_shim_protos::ttrpc::{self, context};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
-/// How long containerd may take for one event.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long containerd may take for one event. What it takes later it may get twice, so it is long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often an event is tried before it is given up, a second apart: longer than a restart of
-/// containerd takes, after which it asks for the state itself.
-const TRIES: u32 = 30;
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often containerd may answer that it does not want an event, before it is given up.
+const REFUSALS: u32 = 5;
 
 /// Where events go.
 pub struct Publisher {
@@ -35,7 +37,8 @@ impl Publisher {
         Self { address, namespace: namespace.to_owned(), client: None }
     }
 
-    /// Publishes what arrives until the last sender is gone.
+    /// Publishes what arrives until the last sender is gone. While containerd is away events wait, as
+    /// long as it takes; only it makes containers, and each has few, so they are not many.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         while let Some(event) = events.recv().await {
             match request(&self.namespace, event) {
@@ -46,16 +49,24 @@ impl Publisher {
     }
 
     async fn publish(&mut self, request: &api::ForwardRequest) {
-        for left in (0..TRIES).rev() {
-            match self.forward(request).await {
-                Ok(()) => return,
-                Err(e) if left == 0 => log::error!("event {} is lost: {e}", request.envelope.topic),
-                Err(e) => {
-                    log::warn!("event {} not taken yet: {e}", request.envelope.topic);
-                    self.client = None;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+        let topic = &request.envelope.topic;
+        let mut pause = PAUSE / 16;
+        let mut refusals = 0;
+        while let Err(e) = self.forward(request).await {
+            if let ttrpc::Error::RpcStatus(_) = e {
+                refusals += 1;
+                if refusals == REFUSALS {
+                    log::error!("event {topic} is lost: {e}");
+                    return;
                 }
+            } else {
+                self.client = None;
             }
+            if pause < PAUSE {
+                log::warn!("event {topic} not taken yet: {e}");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE);
         }
     }
 
@@ -115,6 +126,14 @@ fn encode(event: Event) -> containerd_shim_protos::protobuf::Result<(&'static st
                 ..Default::default()
             };
             (topics::TASK_START_EVENT_TOPIC, pack(&event)?)
+        }
+        Event::Paused { id } => {
+            let event = events::TaskPaused { container_id: id, ..Default::default() };
+            (topics::TASK_PAUSED_EVENT_TOPIC, pack(&event)?)
+        }
+        Event::Resumed { id } => {
+            let event = events::TaskResumed { container_id: id, ..Default::default() };
+            (topics::TASK_RESUMED_EVENT_TOPIC, pack(&event)?)
         }
         Event::OutOfMemory { id } => {
             let event = events::TaskOOM { container_id: id, ..Default::default() };

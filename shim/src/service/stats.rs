@@ -1,6 +1,6 @@
 //! A measurement in the messages that containerd's clients know: one for each cgroup version.
 
-use crate::cgroup::{IoEntry, Stats, Version};
+use crate::cgroup::{Amount, IoEntry, Stats, Version};
 use containerd_shim_protos::cgroups::metrics as v1;
 use containerd_shim_protos::cgroups_v2::metrics as v2;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -29,6 +29,14 @@ fn of_v1(stats: &Stats) -> v1::Metrics {
                 ..Default::default()
             })
             .collect()
+    };
+    let event = |key: &str| stats.memory.events.get(key).copied().unwrap_or(0);
+    let huge = |(size, amount): (&String, &Amount)| v1::HugetlbStat {
+        usage: amount.usage,
+        max: amount.max,
+        failcnt: amount.failures,
+        pagesize: size.clone(),
+        ..Default::default()
     };
     v1::Metrics {
         pids: MessageField::some(v1::PidsStat {
@@ -61,9 +69,12 @@ fn of_v1(stats: &Stats) -> v1::Metrics {
             ..Default::default()
         }),
         memory_oom_control: MessageField::some(v1::MemoryOomControl {
-            oom_kill: stats.memory.oom_kills,
+            oom_kill_disable: event("oom_kill_disable"),
+            under_oom: event("under_oom"),
+            oom_kill: event("oom_kill"),
             ..Default::default()
         }),
+        hugetlb: stats.huge.iter().map(huge).collect(),
         ..Default::default()
     }
 }
@@ -71,6 +82,15 @@ fn of_v1(stats: &Stats) -> v1::Metrics {
 fn memory_v1(stats: &Stats) -> v1::MemoryStat {
     let memory = &stats.memory;
     let get = |key: &str| memory.stat.get(key).copied().unwrap_or(0);
+    let entry = |amount: &Amount| {
+        MessageField::some(v1::MemoryEntry {
+            limit: amount.limit,
+            usage: amount.usage,
+            max: amount.max,
+            failcnt: amount.failures,
+            ..Default::default()
+        })
+    };
     v1::MemoryStat {
         cache: get("cache"),
         rss: get("rss"),
@@ -104,18 +124,10 @@ fn memory_v1(stats: &Stats) -> v1::MemoryStat {
         total_inactive_file: get("total_inactive_file"),
         total_active_file: get("total_active_file"),
         total_unevictable: get("total_unevictable"),
-        usage: MessageField::some(v1::MemoryEntry {
-            limit: memory.limit,
-            usage: memory.usage,
-            max: memory.max_usage,
-            failcnt: memory.failures,
-            ..Default::default()
-        }),
-        swap: MessageField::some(v1::MemoryEntry {
-            limit: memory.swap_limit,
-            usage: memory.swap_usage,
-            ..Default::default()
-        }),
+        usage: entry(&memory.all),
+        swap: entry(&memory.swap),
+        kernel: entry(&memory.kernel),
+        kernel_tcp: entry(&memory.kernel_tcp),
         ..Default::default()
     }
 }
@@ -128,6 +140,14 @@ fn of_v2(stats: &Stats) -> v2::Metrics {
         wbytes: entry.written_bytes,
         rios: entry.reads,
         wios: entry.writes,
+        ..Default::default()
+    };
+    let event = |key: &str| stats.memory.events.get(key).copied().unwrap_or(0);
+    let huge = |(size, amount): (&String, &Amount)| v2::HugeTlbStat {
+        current: amount.usage,
+        max: amount.limit,
+        failcnt: amount.failures,
+        pagesize: size.clone(),
         ..Default::default()
     };
     v2::Metrics {
@@ -143,6 +163,8 @@ fn of_v2(stats: &Stats) -> v2::Metrics {
             nr_periods: stats.cpu.periods,
             nr_throttled: stats.cpu.throttled_periods,
             throttled_usec: stats.cpu.throttled / 1000,
+            nr_bursts: stats.cpu.bursts,
+            burst_usec: stats.cpu.burst / 1000,
             ..Default::default()
         }),
         memory: MessageField::some(memory_v2(stats)),
@@ -151,10 +173,15 @@ fn of_v2(stats: &Stats) -> v2::Metrics {
             ..Default::default()
         }),
         memory_events: MessageField::some(v2::MemoryEvents {
-            max: stats.memory.failures,
-            oom_kill: stats.memory.oom_kills,
+            low: event("low"),
+            high: event("high"),
+            max: event("max"),
+            oom: event("oom"),
+            oom_kill: event("oom_kill"),
+            oom_group_kill: event("oom_group_kill"),
             ..Default::default()
         }),
+        hugetlb: stats.huge.iter().map(huge).collect(),
         ..Default::default()
     }
 }
@@ -182,11 +209,24 @@ fn memory_v2(stats: &Stats) -> v2::MemoryStat {
         slab_unreclaimable: get("slab_unreclaimable"),
         pgfault: get("pgfault"),
         pgmajfault: get("pgmajfault"),
-        usage: memory.usage,
-        usage_limit: memory.limit,
-        swap_usage: memory.swap_usage,
-        swap_limit: memory.swap_limit,
-        max_usage: memory.max_usage,
+        workingset_refault: get("workingset_refault_anon") + get("workingset_refault_file"),
+        workingset_activate: get("workingset_activate_anon") + get("workingset_activate_file"),
+        workingset_nodereclaim: get("workingset_nodereclaim"),
+        pgrefill: get("pgrefill"),
+        pgscan: get("pgscan"),
+        pgsteal: get("pgsteal"),
+        pgactivate: get("pgactivate"),
+        pgdeactivate: get("pgdeactivate"),
+        pglazyfree: get("pglazyfree"),
+        pglazyfreed: get("pglazyfreed"),
+        thp_fault_alloc: get("thp_fault_alloc"),
+        thp_collapse_alloc: get("thp_collapse_alloc"),
+        usage: memory.all.usage,
+        usage_limit: memory.all.limit,
+        max_usage: memory.all.max,
+        swap_usage: memory.swap.usage,
+        swap_limit: memory.swap.limit,
+        swap_max_usage: memory.swap.max,
         ..Default::default()
     }
 }

@@ -91,3 +91,13 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Resu
         .resolve(nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT);
     Ok(nix::fcntl::openat2(root, path, how)?)
 }
+
+/// What a file of the kernel says now, by a descriptor that may have been read before.
+///
+/// # Errors
+/// What pread(2) fails with.
+pub fn read_from_start(file: impl AsFd) -> io::Result<String> {
+    let mut bytes = [0; 4096];
+    let length = nix::sys::uio::pread(file, &mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}

@@ -52,6 +52,12 @@ impl PidFd {
         while poll(&mut fds, timeout) == Err(Errno::EINTR) {}
     }
 
+    /// Whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+    }
+
     /// Collects the ended child. `None` while it runs.
     ///
     /// # Errors

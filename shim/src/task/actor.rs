@@ -1,6 +1,6 @@
 //! One container's owner: takes calls one after the other, and between them sees its process end.
 
-use super::state::{Error, Exit, Phase, Snapshot, State, Status};
+use super::state::{Error, Exit, Phase, Snapshot, State};
 use super::{Event, Request};
 use crate::cgroup::{Cgroup, Location, Stats, Version};
 use crate::launch::{self, Launcher, Saved, run_hooks};
@@ -8,17 +8,21 @@ use crate::sandbox::hooks;
 use crate::spec::{self, Plan};
 use crate::sys::pidfd::PidFd;
 use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
 use std::future::pending;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a container can be asked; each with where the answer goes.
 pub enum Call {
     Start(oneshot::Sender<Result<Pid, Error>>),
+    Pause(oneshot::Sender<Result<(), Error>>),
+    Resume(oneshot::Sender<Result<(), Error>>),
+    Update(Box<LinuxResources>, oneshot::Sender<Result<(), Error>>),
     Snapshot(oneshot::Sender<Snapshot>),
     Kill { signal: i32, all: bool, reply: oneshot::Sender<Result<(), Error>> },
     CloseStdin(oneshot::Sender<()>),
     Pids(oneshot::Sender<Result<Vec<Pid>, Error>>),
-    Stats(oneshot::Sender<(Version, Stats)>),
+    Stats(oneshot::Sender<Result<(Version, Stats), Error>>),
     Delete(oneshot::Sender<Result<(Pid, Exit), Error>>),
 }
 
@@ -96,6 +100,9 @@ impl Actor {
         // An answer that nobody waits for any more is no matter.
         match call {
             Call::Start(reply) => drop(reply.send(self.start().await)),
+            Call::Pause(reply) => drop(reply.send(self.pause().await)),
+            Call::Resume(reply) => drop(reply.send(self.resume())),
+            Call::Update(resources, reply) => drop(reply.send(self.update(&resources))),
             Call::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Call::Kill { signal, all, reply } => drop(reply.send(self.kill(signal, all))),
             Call::CloseStdin(reply) => {
@@ -105,10 +112,7 @@ impl Actor {
                 let _ = reply.send(());
             }
             Call::Pids(reply) => drop(reply.send(self.pids())),
-            Call::Stats(reply) => {
-                let cgroup = self.state.cgroup();
-                let _ = reply.send((cgroup.version(), cgroup.stats()));
-            }
+            Call::Stats(reply) => drop(reply.send(self.stats())),
             Call::Delete(reply) => drop(reply.send(Err(Error::Lost))),
         }
     }
@@ -116,11 +120,15 @@ impl Actor {
     async fn start(&mut self) -> Result<Pid, Error> {
         match &mut self.state {
             State::Live(phase @ Phase::Created, init) => {
-                init.start().await?;
+                let started = init.start().await;
+                if matches!(started, Err(launch::Error::Io(_))) && init.pidfd.get_ref().has_ended()
+                {
+                    return Err(self.stopped_before("start"));
+                }
+                started?;
                 *phase = Phase::Running;
             }
-            State::Live(Phase::Running, _) => return Err(self.wrong("start", "already running")),
-            State::Stopped(..) => return Err(self.wrong("start", "stopped")),
+            _ => return Err(self.wrong("start")),
         }
         self.tell(Event::Started { id: self.request.id.clone(), pid: self.pid });
         let state = hooks::state(&self.plan, "running", Some(self.pid));
@@ -130,21 +138,65 @@ impl Actor {
         Ok(self.pid)
     }
 
+    async fn pause(&mut self) -> Result<(), Error> {
+        match &mut self.state {
+            State::Live(phase @ Phase::Running, init) => {
+                let frozen = init.cgroup.freeze().await;
+                if init.pidfd.get_ref().has_ended() {
+                    let _ = init.cgroup.thaw();
+                    return Err(self.stopped_before("pause"));
+                }
+                frozen?;
+                *phase = Phase::Paused;
+            }
+            _ => return Err(self.wrong("pause")),
+        }
+        self.tell(Event::Paused { id: self.request.id.clone() });
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Error> {
+        match &mut self.state {
+            State::Live(phase @ Phase::Paused, init) => {
+                init.cgroup.thaw()?;
+                *phase = Phase::Running;
+            }
+            _ => return Err(self.wrong("resume")),
+        }
+        self.tell(Event::Resumed { id: self.request.id.clone() });
+        Ok(())
+    }
+
+    fn update(&mut self, resources: &LinuxResources) -> Result<(), Error> {
+        match &self.state {
+            State::Live(Phase::Created | Phase::Running | Phase::Paused, init) => {
+                Ok(init.cgroup.update(resources)?)
+            }
+            _ => Err(self.wrong("update")),
+        }
+    }
+
+    /// A signal to a paused container waits until that goes on, but SIGKILL ends it as it is.
     fn kill(&mut self, signal: i32, all: bool) -> Result<(), Error> {
         let id = &self.request.id;
-        let Some(init) = self.state.alive() else {
+        let State::Live(phase, init) = &mut self.state else {
             return Err(Error::Finished(id.clone()));
         };
-        if all {
-            if signal == libc::SIGKILL {
-                return Ok(init.cgroup.kill_all()?);
+        if signal == libc::SIGKILL && (all || *phase == Phase::Paused) {
+            init.cgroup.kill_all()?;
+        } else {
+            if all {
+                for pid in init.cgroup.pids()?.into_iter().filter(|pid| *pid != init.pid) {
+                    // By descriptor, which takes real-time signals too.
+                    let _ = PidFd::open(pid).map(|process| process.kill(signal));
+                }
             }
-            for pid in init.cgroup.pids()?.into_iter().filter(|pid| *pid != init.pid) {
-                // By descriptor, which takes real-time signals too.
-                let _ = PidFd::open(pid).map(|process| process.kill(signal));
-            }
+            init.pidfd.get_ref().kill(signal).map_err(|e| Error::kill(id, signal, e))?;
         }
-        init.pidfd.get_ref().kill(signal).map_err(|e| Error::kill(id, signal, e))
+        if signal == libc::SIGKILL {
+            *phase = Phase::Killed;
+        }
+        Ok(())
     }
 
     fn pids(&mut self) -> Result<Vec<Pid>, Error> {
@@ -152,6 +204,12 @@ impl Actor {
             Some(init) => Ok(init.cgroup.pids()?),
             None => Err(Error::Finished(self.request.id.clone())),
         }
+    }
+
+    fn stats(&self) -> Result<(Version, Stats), Error> {
+        let cgroup = self.state.cgroup();
+        let stats = cgroup.stats().ok_or_else(|| Error::NoCgroup(self.request.id.clone()))?;
+        Ok((cgroup.version(), stats))
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -183,14 +241,14 @@ impl Actor {
     }
 
     async fn delete(&mut self) -> Result<Exit, Error> {
-        match self.state.status() {
-            Status::Running => return Err(self.wrong("delete", "still running; kill it first")),
-            Status::Created => {
+        match &self.state {
+            State::Live(Phase::Running | Phase::Paused, _) => return Err(self.wrong("delete")),
+            State::Live(Phase::Created | Phase::Killed, _) => {
                 let _ = self.kill(libc::SIGKILL, false);
                 ended(&self.state).await;
                 self.stopped();
             }
-            Status::Stopped => {}
+            State::Stopped(..) => {}
         }
         let State::Stopped(exit, cgroup) = &self.state else {
             return Err(Error::Lost);
@@ -214,8 +272,13 @@ impl Actor {
         let _ = self.events.send(event);
     }
 
-    fn wrong(&self, call: &'static str, is: &'static str) -> Error {
-        Error::State { call, id: self.request.id.clone(), is }
+    /// Of a process that ended so lately that the state does not say so yet.
+    fn stopped_before(&self, call: &'static str) -> Error {
+        Error::State { call, is: "stopped", id: self.request.id.clone() }
+    }
+
+    fn wrong(&self, call: &'static str) -> Error {
+        Error::State { call, is: self.state.word(), id: self.request.id.clone() }
     }
 }
 

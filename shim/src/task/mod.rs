@@ -3,9 +3,15 @@
 //! ```text
 //!            create          start             exit
 //!   (none) ─────────> Created ─────> Running ────────> Stopped ──delete──> (none)
-//!                        │ exit                            ^
-//!                        └─────────────────────────────────┘
+//!                        │       pause │ ^ resume         ^
+//!                        │             v │                │
+//!                        │            Paused              │
+//!                        │ SIGKILL       │ SIGKILL        │ exit
+//!                        └──────────> Killed ─────────────┘
 //! ```
+//! SIGKILL leads from everywhere to Killed, which others see as Running: nothing starts it or has it
+//! stand still any more. An exit leads from everywhere to Stopped.
+//!
 //! A call that a state does not allow is answered with an error that says which state it is. Events
 //! are sent by the actor between two calls, so a container's are in order: an exit is not told
 //! before its start.
@@ -20,6 +26,7 @@ use crate::launch::{Launcher, Paths};
 use crate::spec::RootfsPart;
 use actor::{Actor, Call};
 use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
@@ -42,6 +49,16 @@ pub enum Event {
         id: String,
         /// Its process.
         pid: Pid,
+    },
+    /// It stands still.
+    Paused {
+        /// The container.
+        id: String,
+    },
+    /// It goes on.
+    Resumed {
+        /// The container.
+        id: String,
     },
     /// The kernel killed in it for want of memory.
     OutOfMemory {
@@ -184,6 +201,30 @@ impl Handle {
         self.ask(Call::Start).await?
     }
 
+    /// Has it stand still, with all its processes.
+    ///
+    /// # Errors
+    /// When it does not run, or cannot be frozen.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.ask(Call::Pause).await?
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it does not stand still.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.ask(Call::Resume).await?
+    }
+
+    /// Sets other limits for it, all that are named or none.
+    ///
+    /// # Errors
+    /// When it has ended, or one of them cannot be kept.
+    pub async fn update(&self, resources: LinuxResources) -> Result<(), Error> {
+        self.ask(|reply| Call::Update(Box::new(resources), reply)).await?
+    }
+
     /// What it is like now.
     ///
     /// # Errors
@@ -219,9 +260,9 @@ impl Handle {
     /// What it uses, and by which version of control groups that was measured.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When it is gone, or its control group is.
     pub async fn stats(&self) -> Result<(Version, Stats), Error> {
-        self.ask(Call::Stats).await
+        self.ask(Call::Stats).await?
     }
 
     /// Waits for the end of its process.

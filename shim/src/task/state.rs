@@ -25,14 +25,30 @@ pub enum Phase {
     Created,
     /// Its program runs.
     Running,
+    /// Its program stands still.
+    Paused,
+    /// It was sent SIGKILL, after which nothing but its end is to come.
+    Killed,
 }
 
 impl State {
     pub fn status(&self) -> Status {
         match self {
             Self::Live(Phase::Created, _) => Status::Created,
-            Self::Live(Phase::Running, _) => Status::Running,
+            Self::Live(Phase::Running | Phase::Killed, _) => Status::Running,
+            Self::Live(Phase::Paused, _) => Status::Paused,
             Self::Stopped(..) => Status::Stopped,
+        }
+    }
+
+    /// It in a word, as errors say it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Live(Phase::Created, _) => "created",
+            Self::Live(Phase::Running, _) => "running",
+            Self::Live(Phase::Paused, _) => "paused",
+            Self::Live(Phase::Killed, _) => "killed",
+            Self::Stopped(..) => "stopped",
         }
     }
 
@@ -66,6 +82,8 @@ pub enum Status {
     Created,
     /// Started.
     Running,
+    /// Standing still.
+    Paused,
     /// Ended.
     Stopped,
 }
@@ -119,18 +137,21 @@ pub enum Error {
     #[error("container {0:?} already exists")]
     Exists(String),
     /// Its state does not allow it.
-    #[error("cannot {call} container {id:?}: it is {is}")]
+    #[error("cannot {call} a {is} container: {id:?}")]
     State {
         /// What was asked.
         call: &'static str,
+        /// The state, in a word.
+        is: &'static str,
         /// The container.
         id: String,
-        /// The state, in words.
-        is: &'static str,
     },
     /// It has ended, so there is nothing to signal.
     #[error("container {0:?}: process already finished")]
     Finished(String),
+    /// It has ended, so there is nothing to measure.
+    #[error("container {0:?}: its control group is gone; it has ended")]
+    NoCgroup(String),
     /// A number that is no signal.
     #[error("container {id:?}: {signal} is not a signal")]
     BadSignal {
