@@ -1,6 +1,7 @@
 //! From compiled code to something that only waits to be called.
 
 use super::exit::RunFailed;
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use wasmtime::component::{self, Component, ResourceTable, Val, types::ComponentItem};
@@ -54,25 +55,46 @@ impl WasiView for Host {
     }
 }
 
-/// All that guests of one engine can import; made once, ahead.
+/// All that guests of one engine can import; each kind made once, ahead or when it is needed.
 pub struct Linkers {
     engine: Engine,
-    module: Linker<WasiP1Ctx>,
-    component: component::Linker<Host>,
+    module: OnceCell<Linker<WasiP1Ctx>>,
+    component: OnceCell<component::Linker<Host>>,
 }
 
 impl Linkers {
     /// For code of `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, module: OnceCell::new(), component: OnceCell::new() }
+    }
+
+    /// Makes those that were not needed yet.
     ///
     /// # Errors
     /// When a name is defined twice; a bug.
-    pub fn new(engine: &Engine) -> Result<Self> {
-        let mut module = Linker::new(engine);
-        p1::add_to_linker_async(&mut module, |ctx| ctx)?;
-        wasmtime_wasi::p0::add_to_linker_async(&mut module, |ctx| ctx)?;
-        let mut component = component::Linker::new(engine);
-        p2::add_to_linker_async(&mut component)?;
-        Ok(Self { engine: engine.clone(), module, component })
+    pub fn make_all(&self) -> Result<(), Error> {
+        self.module()?;
+        self.component()?;
+        Ok(())
+    }
+
+    fn module(&self) -> Result<&Linker<WasiP1Ctx>, Error> {
+        if let Some(linker) = self.module.get() {
+            return Ok(linker);
+        }
+        let mut linker = Linker::new(&self.engine);
+        p1::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+        Ok(self.module.get_or_init(|| linker))
+    }
+
+    fn component(&self) -> Result<&component::Linker<Host>, Error> {
+        if let Some(linker) = self.component.get() {
+            return Ok(linker);
+        }
+        let mut linker = component::Linker::new(&self.engine);
+        p2::add_to_linker_async(&mut linker).map_err(import)?;
+        Ok(self.component.get_or_init(|| linker))
     }
 }
 
@@ -163,7 +185,7 @@ fn link_module(linkers: &Linkers, module: &Module, export: Option<&str>) -> Resu
         };
         return Err(Error::Export { wanted, exports: functions(module) });
     }
-    let pre = linkers.module.instantiate_pre(module).map_err(import)?;
+    let pre = linkers.module()?.instantiate_pre(module).map_err(import)?;
     Ok(Kind::Module(pre, wanted.to_owned()))
 }
 
@@ -180,7 +202,7 @@ fn link_component(
     {
         return Err(Error::World(format!("it exports {handler}, not wasi:cli/run")));
     }
-    let pre = linkers.component.instantiate_pre(component).map_err(import)?;
+    let pre = linkers.component()?.instantiate_pre(component).map_err(import)?;
     let exports = || if names.is_empty() { "nothing".into() } else { some(&names) };
     let Some(name) = export else {
         let is_run = |n: &String| n.starts_with("wasi:cli/run@0.2.");

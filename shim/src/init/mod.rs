@@ -19,24 +19,38 @@ use crate::{cgroup, guest, image};
 use artifact::digest::Digest;
 use artifact::engine::Compatibility;
 use nix::unistd::Pid;
-use oci_spec::runtime::LinuxNamespaceType as Kind;
+use oci_spec::runtime::{Hook, LinuxNamespaceType as Kind};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What is made once, ahead, for all processes that are forked from one zygote.
-pub struct Warm {
+#[derive(Default)]
+struct Warm(OnceCell<Tools>);
+
+struct Tools {
     compatibility: Compatibility,
     linkers: guest::Linkers,
 }
 
 impl Warm {
-    fn new() -> Result<Self, String> {
-        let failed = |e| format!("cannot make an engine: {e:#}");
-        let engine = artifact::engine::engine().map_err(failed)?;
-        let linkers = guest::Linkers::new(&engine).map_err(failed)?;
-        Ok(Self { compatibility: Compatibility::of(&engine), linkers })
+    /// What any guest needs.
+    fn tools(&self) -> Result<&Tools, Failure> {
+        if let Some(tools) = self.0.get() {
+            return Ok(tools);
+        }
+        let engine = artifact::engine::engine()
+            .map_err(|e| Failure::new(Reason::Internal, format!("cannot make an engine: {e:#}")))?;
+        let compatibility = Compatibility::of(&engine);
+        Ok(self.0.get_or_init(|| Tools { compatibility, linkers: guest::Linkers::new(engine) }))
+    }
+
+    /// What any guest needs, and what only some do.
+    fn all(&self) -> Result<(), Failure> {
+        let made = self.tools()?.linkers.make_all();
+        made.map_err(|e| Failure::new(Reason::Internal, e.to_string()))
     }
 }
 
@@ -49,7 +63,11 @@ fn run(channel: Channel, warm: &Warm) -> ! {
 fn live(channel: Channel, warm: &Warm) -> i32 {
     let born = sys::fd::close_all_but(&[channel.as_fd()])
         .and_then(|()| Ok(nix::unistd::setsid()?))
-        .and_then(|_| receive(&channel));
+        .and_then(|_| {
+            // While nobody waits for this process. What fails here is told when it is needed.
+            let _ = warm.tools();
+            receive(&channel)
+        });
     // Nobody needs it after all, or nobody is left.
     let Ok((ToInit::Become(seed), streams)) = born else { return 1 };
     let plan = match become_container(&seed, streams) {
@@ -94,14 +112,16 @@ fn prepare(
     let parts: Vec<Mount> = seed.rootfs.iter().map(Mount::of_rootfs).collect();
     sys::process::set_title(&plan.process.args)?;
     let user = namespaces::open(&plan.isolation, Kind::User)?;
+    // While the shim makes the control group.
+    namespaces::enter(&plan.isolation)?;
     let (ToInit::Go { pid, cgroup }, _) = receive(channel)? else {
         return Err(out_of_order());
     };
     cgroup.join()?;
+    namespaces::enter_cgroup(&plan.isolation)?;
     for warning in privileges::set_limits(&plan.process)? {
         send(channel, &FromInit::Warning(warning), &[])?;
     }
-    namespaces::enter(&plan.isolation)?;
     let root = rootfs::mount_all(plan, &parts)?;
     creation_hooks(plan, channel, Pid::from_raw(pid))?;
     let loaded = load(plan, channel, warm, &root)?;
@@ -124,9 +144,18 @@ fn creation_hooks(plan: &Plan, channel: &Channel, pid: Pid) -> Result<(), Failur
             return Err(out_of_order());
         };
     }
-    let state = hooks::state(plan, "creating", Some(pid));
-    hooks::run_all(&hooks.create_container, &state)?;
-    Ok(())
+    run_own_hooks(&hooks.create_container, &hooks::state(plan, "creating", Some(pid)))
+}
+
+/// Runs hooks in the container, which shall not inherit what signals do to a guest.
+fn run_own_hooks(list: &[Hook], state: &str) -> Result<(), Failure> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    sys::signal::heed_the_rest();
+    let done = hooks::run_all(list, state);
+    sys::signal::ignore_the_rest();
+    Ok(done?)
 }
 
 /// Opens the entrypoint, gets its compiled code from the shim, maps and links it. Code of the cache
@@ -137,13 +166,14 @@ fn load(
     warm: &Warm,
     root: &OwnedFd,
 ) -> Result<guest::Loaded, Failure> {
+    let Tools { compatibility, linkers } = warm.tools()?;
     let entry = &plan.process.entry;
     let wasm = image::open(root.as_fd(), entry)?;
     let digest = Digest::of_reader(&wasm)?.to_string();
     let mut again = false;
     loop {
         let need = FromInit::NeedCode(Need {
-            engine: warm.compatibility.to_string(),
+            engine: compatibility.to_string(),
             digest: digest.clone(),
             word: entry.word.clone(),
             again,
@@ -153,7 +183,7 @@ fn load(
             return Err(out_of_order());
         };
         let code = File::from(fds.pop().ok_or_else(out_of_order)?);
-        match guest::Loaded::new(&warm.linkers, &code, entry.export.as_deref()) {
+        match guest::Loaded::new(linkers, &code, entry.export.as_deref()) {
             Err(guest::Error::Code(_)) if !again => again = true,
             Err(e) => {
                 let words = format!("cannot run {}: {e}", entry.word);
@@ -189,13 +219,10 @@ fn wait_for_start(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
         return Err(out_of_order());
     };
     let state = hooks::state(plan, "created", Some(Pid::from_raw(pid)));
-    if let Err(e) = hooks::run_all(&plan.hooks.start_container, &state) {
-        let failure = Failure::from(e);
+    if let Err(failure) = run_own_hooks(&plan.hooks.start_container, &state) {
         send(channel, &FromInit::Failed(failure.clone()), &[])?;
         return Err(failure);
     }
-    // Hooks would inherit this, guests cannot.
-    sys::signal::ignore_the_rest();
     send(channel, &FromInit::Running, &[])?;
     Ok(())
 }

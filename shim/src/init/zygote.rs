@@ -28,7 +28,12 @@ pub enum Namespace {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToZygote {
     /// With a descriptor, the child's end of its talk with the shim: fork one.
-    Fork(Namespace),
+    Fork {
+        /// Where it lives.
+        namespace: Namespace,
+        /// Nothing more will be asked for.
+        last: bool,
+    },
 }
 
 /// From the zygote.
@@ -59,27 +64,23 @@ fn serve(control: &Channel) -> io::Result<()> {
     sys::fd::close_all_but(&[control.as_fd()])?;
     // Until a child has nothing left of the shim, nobody of a joined namespace may look into it.
     nix::sys::prctl::set_dumpable(false)?;
-    let warm = ahead();
+    sys::signal::end_when_told()?;
+    sys::signal::ignore_the_rest();
+    sys::net::pin_resolver()?;
+    let warm = Warm::default();
     loop {
-        let (ToZygote::Fork(namespace), fds) = receive(control)?;
-        let forked = warm
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|warm| fork(namespace, fds, warm).map_err(|e| format!("cannot fork: {e}")));
-        match forked {
-            Ok((pid, pidfd)) => {
-                send(control, &FromZygote::Forked { pid }, &[pidfd.as_fd()])?;
-            }
-            Err(words) => send(control, &FromZygote::Failed(words), &[])?,
+        let (ToZygote::Fork { namespace, last }, fds) = receive(control)?;
+        match fork(namespace, fds, &warm) {
+            Ok((pid, pidfd)) => send(control, &FromZygote::Forked { pid }, &[pidfd.as_fd()])?,
+            Err(e) => send(control, &FromZygote::Failed(format!("cannot fork: {e}")), &[])?,
         }
+        if last {
+            return Ok(());
+        }
+        // Behind the first: that one is waited for, and can do it itself meanwhile. What fails here
+        // fails there again, and is told there.
+        let _ = warm.all();
     }
-}
-
-/// What every child needs and nobody has to wait for.
-fn ahead() -> Result<Warm, String> {
-    sys::signal::end_when_told().map_err(|e| e.to_string())?;
-    sys::net::pin_resolver().map_err(|e| e.to_string())?;
-    Warm::new()
 }
 
 fn fork(namespace: Namespace, fds: Vec<OwnedFd>, warm: &Warm) -> io::Result<(i32, OwnedFd)> {

@@ -1,7 +1,7 @@
 //! Where containers' processes come from: a zygote forks them ([`crate::init::zygote`]), one ahead of
 //! the need, so that Create finds a process that is born and warm.
 //!
-//! The shim of one container keeps nobody beside it: once the spare is there the zygote is let go.
+//! The shim of one container keeps nobody beside it: the zygote ends with its first child.
 //! That of a group keeps its zygote, and makes the next spare when a container has started. A zygote
 //! that is gone is executed anew.
 
@@ -154,13 +154,14 @@ impl Forks {
         file: Option<&File>,
     ) -> io::Result<Newborn> {
         if let Some(zygote) = &state.zygote {
-            match zygote.fork(namespace, file).await {
+            match zygote.fork(namespace, file, !self.0.grouped).await {
                 Err(e) if is_lost(&e) => log::warn!("the zygote is gone, another is made: {e}"),
                 forked => return forked,
             }
             state.let_go();
         }
-        state.zygote.insert(self.execute()?).fork(namespace, file).await
+        let zygote = state.zygote.insert(self.execute()?);
+        zygote.fork(namespace, file, !self.0.grouped).await
     }
 
     fn execute(&self) -> io::Result<Zygote> {
@@ -218,10 +219,15 @@ impl Newborn {
 }
 
 impl Zygote {
-    async fn fork(&self, namespace: Namespace, file: Option<&File>) -> io::Result<Newborn> {
+    async fn fork(
+        &self,
+        namespace: Namespace,
+        file: Option<&File>,
+        last: bool,
+    ) -> io::Result<Newborn> {
         let (ours, theirs) = Channel::pair()?;
         let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(file.map(AsFd::as_fd)).collect();
-        self.talk.send(&ToZygote::Fork(namespace), &fds).await?;
+        self.talk.send(&ToZygote::Fork { namespace, last }, &fds).await?;
         drop(theirs);
         let (reply, mut fds) = self.talk.receive().await?;
         match (reply, fds.pop()) {

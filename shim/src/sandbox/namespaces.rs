@@ -8,9 +8,10 @@ use oci_spec::runtime::LinuxNamespaceType as Kind;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 
-/// Kinds that a process enters itself. A pid namespace is entered by being forked into it; a user
-/// namespace last of all, so that everything before is done with the host's rights.
-const ENTERED: [Kind; 5] = [Kind::Network, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Mount];
+/// Kinds that a process enters itself, before it is in its control group. A pid namespace is entered
+/// by being forked into it; a user namespace last of all, so that everything before is done with the
+/// host's rights.
+const ENTERED: [Kind; 4] = [Kind::Network, Kind::Ipc, Kind::Uts, Kind::Mount];
 
 fn flag(kind: Kind) -> CloneFlags {
     match kind {
@@ -38,22 +39,13 @@ pub fn open(isolation: &Isolation, kind: Kind) -> Result<Option<File>, Error> {
     Ok(Some(file))
 }
 
-/// Takes the calling process into its namespaces, all but those of pids and users, and sets what
-/// lies in them: names, the loopback device, kernel settings.
+/// Takes the calling process into its namespaces, all but those of pids, users and control groups,
+/// and sets what lies in them: names, the loopback device, kernel settings.
 ///
 /// # Errors
 /// The first step that fails.
 pub fn enter(isolation: &Isolation) -> Result<(), Error> {
-    let mut new = CloneFlags::empty();
-    for kind in ENTERED {
-        if let Some(file) = open(isolation, kind)? {
-            setns(file.as_fd(), flag(kind))
-                .map_err(Error::step(format!("join the {kind} namespace")))?;
-        } else if isolation.is_new(kind) {
-            new |= flag(kind);
-        }
-    }
-    unshare(new).map_err(Error::step(format!("make namespaces {new:?}")))?;
+    enter_kinds(isolation, &ENTERED)?;
     if isolation.is_new(Kind::Uts) {
         names(isolation)?;
     }
@@ -61,6 +53,31 @@ pub fn enter(isolation: &Isolation) -> Result<(), Error> {
         sys::net::loopback_up().map_err(Error::step("bring the loopback device up"))?;
     }
     isolation.sysctl.iter().try_for_each(|(name, value)| sysctl(isolation, name, value))
+}
+
+/// Takes the calling process, which is in its control group, into its namespace of control groups:
+/// the group is what the namespace shows as the root.
+///
+/// # Errors
+/// When it cannot be made, opened or joined.
+pub fn enter_cgroup(isolation: &Isolation) -> Result<(), Error> {
+    enter_kinds(isolation, &[Kind::Cgroup])
+}
+
+fn enter_kinds(isolation: &Isolation, kinds: &[Kind]) -> Result<(), Error> {
+    let mut new = CloneFlags::empty();
+    for kind in kinds.iter().copied() {
+        if let Some(file) = open(isolation, kind)? {
+            setns(file.as_fd(), flag(kind))
+                .map_err(Error::step(format!("join the {kind} namespace")))?;
+        } else if isolation.is_new(kind) {
+            new |= flag(kind);
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    unshare(new).map_err(Error::step(format!("make namespaces {new:?}")))
 }
 
 /// Whether the caller still has to enter a user namespace with [`enter_user`].

@@ -44,11 +44,20 @@ pub fn end_when_told() -> nix::Result<()> {
 /// Makes every other signal that can be ignored do nothing, in a pid namespace of its own, where the
 /// kernel sees to most of that, or not.
 pub fn ignore_the_rest() {
+    set_the_rest(libc::SIG_IGN);
+}
+
+/// Undoes [`ignore_the_rest`]: they do what they do to any new program.
+pub fn heed_the_rest() {
+    set_the_rest(libc::SIG_DFL);
+}
+
+fn set_the_rest(action: libc::sighandler_t) {
     for signal in 1..=libc::SIGRTMAX() {
         // 32 and 33 belong to the C library's threads.
         if !LEFT_ALONE.contains(&signal) && !(32..libc::SIGRTMIN()).contains(&signal) {
-            // SAFETY: ignoring a signal runs no code.
-            unsafe { libc::signal(signal, libc::SIG_IGN) };
+            // SAFETY: neither action runs code of this process.
+            unsafe { libc::signal(signal, action) };
         }
     }
 }
