@@ -89,6 +89,7 @@ fn containers_are_made_although_zygote_and_spare_were_killed() {
             // Either may end with the other.
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
+        wait::until("both are gone", || spares(&mock, &shim, &running).is_empty());
         run(&shim, bundle);
         running.push(bundle);
     }

@@ -5,7 +5,7 @@
 //! That of a group keeps its zygote, and makes the next spare when a container has started. A zygote
 //! that is gone is executed anew.
 
-use super::talk::Talk;
+use super::talk::{Talk, is_lost};
 use crate::init::zygote::{self, FromZygote, Namespace, ToZygote};
 use crate::sys;
 use crate::sys::channel::Channel;
@@ -240,10 +240,4 @@ impl Zygote {
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
-}
-
-/// Whether an error of the control channel means that nobody is at its other end.
-fn is_lost(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset)
 }

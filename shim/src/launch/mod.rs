@@ -25,7 +25,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
-use talk::Talk;
+use talk::{Talk, is_lost};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -107,7 +107,7 @@ impl Launcher {
         let seed = Seed { id: plan.id.clone(), bundle: plan.bundle.clone(), rootfs };
         let streams = inherited.each_ref().map(|stream| stream.as_fd());
         let Newborn { pid, pidfd, talk } = newborn;
-        let made = match talk.send(&ToInit::Become(seed), &streams).await {
+        let made = match talk.tell(&ToInit::Become(seed), &streams).await {
             Ok(()) => Cgroup::create(location, &plan.resources, pid).map_err(Error::from),
             Err(e) => Err(e.into()),
         };
@@ -132,7 +132,7 @@ impl Launcher {
     async fn lead(&self, plan: &Plan, init: &mut Init, talk: Talk) -> Result<(), Error> {
         Saved::write(&plan.bundle, init)?;
         let pid = init.pid.as_raw();
-        talk.send(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
+        talk.tell(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
         loop {
             let (message, mut fds) = talk.receive().await?;
             match message {
@@ -140,16 +140,16 @@ impl Launcher {
                 FromInit::Created => {
                     let state = hooks::state(plan, "creating", Some(init.pid));
                     run_hooks(&plan.hooks.create_runtime, &state).await?;
-                    talk.send(&ToInit::HooksDone, &[]).await?;
+                    talk.tell(&ToInit::HooksDone, &[]).await?;
                 }
                 FromInit::NeedCode(need) => {
                     let wasm = fds.pop().ok_or_else(out_of_order)?;
                     let code = self.code.get(&plan.id, &need, wasm).await?;
-                    talk.send(&ToInit::Code, &[code.as_fd()]).await?;
+                    talk.tell(&ToInit::Code, &[code.as_fd()]).await?;
                 }
                 FromInit::MapIds => {
                     namespaces::map_ids(&plan.isolation, init.pid)?;
-                    talk.send(&ToInit::IdsMapped, &[]).await?;
+                    talk.tell(&ToInit::IdsMapped, &[]).await?;
                 }
                 FromInit::Ready => {
                     init.talk = Some(talk);
@@ -175,7 +175,7 @@ impl Init {
         let Some(talk) = self.talk.take() else {
             return Err(io::Error::other("it was started before").into());
         };
-        talk.send(&ToInit::Start { pid: self.pid.as_raw() }, &[]).await?;
+        talk.tell(&ToInit::Start { pid: self.pid.as_raw() }, &[]).await?;
         match talk.receive().await?.0 {
             FromInit::Failed(failure) => Err(failure.into()),
             _ => {
@@ -189,11 +189,7 @@ impl Init {
     /// Removes all trace of a process that did not reach the gate, and says why it did not: one
     /// that was killed could not say so itself.
     async fn undo(self, error: Error, bundle: &Path) -> Error {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        let killed = match &error {
-            Error::Io(e) => matches!(e.kind(), UnexpectedEof | BrokenPipe | ConnectionReset),
-            _ => false,
-        };
+        let killed = matches!(&error, Error::Io(e) if is_lost(e));
         let out_of_memory = self.cgroup.oom_kills() > 0;
         end(&self.pidfd).await;
         // A hook may have left processes; what cannot be undone now is left to `delete`.

@@ -11,6 +11,12 @@ use tokio::io::unix::AsyncFd;
 
 pub struct Talk(AsyncFd<Channel>);
 
+/// Whether an error of a channel means that nobody is at its other end.
+pub fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset)
+}
+
 impl Talk {
     pub fn new(channel: Channel) -> io::Result<Self> {
         channel.set_nonblocking()?;
@@ -23,6 +29,15 @@ impl Talk {
             if let Ok(sent) = guard.try_io(|channel| send(channel.get_ref(), message, fds)) {
                 return sent;
             }
+        }
+    }
+
+    /// Sends; that nobody is there to hear it is no error: what was last said by the other side is
+    /// still to be received.
+    pub async fn tell<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match self.send(message, fds).await {
+            Err(e) if is_lost(&e) => Ok(()),
+            sent => sent,
         }
     }
 
