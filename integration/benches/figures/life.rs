@@ -112,6 +112,38 @@ impl Container {
         moments
     }
 
+    /// The time to Start's answer and to the first byte, of one that takes its time, in a shim of its
+    /// own.
+    pub fn slowly(mut self, mock: &Mock, peer: &Peer) -> Answer<(Duration, Duration)> {
+        let begin = Instant::now();
+        let mut shim = connect(mock, peer, &self.bundle);
+        let times = shim.call(&mut self.create).and_then(|_| {
+            shim.call(&mut self.start)?;
+            let running = begin.elapsed();
+            self.first_byte();
+            let times = (running, begin.elapsed());
+            shim.call(&mut self.wait)?;
+            shim.call(&mut self.delete)?;
+            Ok(times)
+        });
+        self.bury(Some(shim));
+        times
+    }
+
+    /// What one says, in a shim of its own.
+    pub fn says(mut self, mock: &Mock, peer: &Peer) -> String {
+        let mut shim = connect(mock, peer, &self.bundle);
+        must(shim.call(&mut self.create), "Create");
+        must(shim.call(&mut self.start), "Start");
+        must(shim.call(&mut self.wait), "Wait");
+        let mut said = String::new();
+        // The shim may still hold the fifo, which then has no end.
+        let _ = self.stdout.read_to_string(&mut said);
+        must(shim.call(&mut self.delete), "Delete");
+        self.bury(Some(shim));
+        said
+    }
+
     fn through(&mut self, shim: &mut Raw, begin: Instant, started: Duration) -> Moments {
         must(shim.call(&mut self.create), "Create");
         let created = begin.elapsed();

@@ -5,12 +5,18 @@
 //! The machine's side starts a test host and runs itself again inside, where runc, crun and real
 //! daemons are; what that prints becomes tables, JSON, pictures and `docs/benchmarks.md`.
 
-#![allow(dead_code, reason = "more figures stand on it soon")]
-
+mod compute;
+mod ctr;
+mod goals;
 mod launch;
 mod life;
+mod memory;
+mod module;
 mod outside;
+mod plot;
 mod sample;
+mod stages;
+mod table;
 mod throughput;
 mod world;
 
@@ -19,7 +25,7 @@ use std::path::PathBuf;
 use sample::Figure;
 use world::Peer;
 
-const FIGURES: [&str; 2] = ["launch", "throughput"];
+const FIGURES: [&str; 7] = ["launch", "throughput", "memory", "stages", "ctr", "module", "compute"];
 
 /// The command line.
 pub struct Args {
@@ -51,7 +57,11 @@ impl Args {
                         .filter(|runs| *runs > 0)
                         .ok_or("--runs: how many?")?;
                 }
-                "--only" => args.only = value()?.split(',').map(str::to_owned).collect(),
+                "--only" => {
+                    let names = value()?;
+                    let names = names.split(',').filter(|name| !name.is_empty());
+                    args.only = names.map(str::to_owned).collect();
+                }
                 "--publish" => args.publish = true,
                 "--inside" => args.inside = true,
                 "--bench" => {} // cargo's
@@ -81,17 +91,23 @@ fn inside(args: &Args) {
     peers.extend(Peer::linux());
     for name in &args.only {
         // A thread each: a mock takes the thread's mount namespace with it.
-        let figure = std::thread::scope(|scope| {
-            scope.spawn(|| figure(name, &peers, args.runs)).join().expect("it was measured")
+        let figures = std::thread::scope(|scope| {
+            scope.spawn(|| figures(name, &peers, args.runs)).join().expect("it was measured")
         });
-        println!("{}", figure.json());
+        figures.iter().for_each(|figure| println!("{}", figure.json()));
     }
 }
 
-fn figure(name: &str, peers: &[Peer], runs: usize) -> Figure {
+fn figures(name: &str, peers: &[Peer], runs: usize) -> Vec<Figure> {
+    let with_floor = || peers.iter().cloned().chain(Peer::floor()).collect::<Vec<_>>();
     match name {
-        "launch" => launch::measure(peers, runs),
-        "throughput" => throughput::measure(peers, runs),
+        "launch" => vec![launch::measure(peers, runs)],
+        "throughput" => vec![throughput::measure(peers, runs)],
+        "memory" => memory::measure(peers),
+        "stages" => stages::measure(peers, runs),
+        "module" => vec![module::measure(peers, runs.div_ceil(2))],
+        "compute" => vec![compute::measure(peers, runs.div_ceil(4))],
+        "ctr" => vec![ctr::measure(&with_floor(), runs.div_ceil(2))],
         _ => unreachable!("the command line was checked"),
     }
 }

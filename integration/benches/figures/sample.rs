@@ -84,6 +84,15 @@ impl Figure {
         self.rows.iter().find(|row| row.what == what && row.who == who)
     }
 
+    /// The name by which `--only` knows it.
+    pub fn of(&self) -> &str {
+        match self.name.as_str() {
+            "processes" | "kilobytes" => "memory",
+            "parts" => "stages",
+            name => name,
+        }
+    }
+
     /// What was measured, in the order of measuring.
     pub fn whats(&self) -> Vec<&str> {
         distinct(self.rows.iter().map(|row| row.what.as_str()))

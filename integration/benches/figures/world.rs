@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use containerd_shim_protos::api::{CreateTaskRequest, Mount};
 use integration::bundle::Bundle;
 use integration::mock::{Mock, raw};
 use integration::paths;
@@ -10,6 +11,9 @@ use serde_json::{Value, json};
 
 /// Where shims shall send their events; nobody there makes anything of them.
 pub const EVENTS: &str = "/run/containerd/figures.sock";
+
+/// The big module: yosys.
+const BIG: &str = "yosys.wasm";
 
 /// A shim that is put beside others.
 #[derive(Clone, Debug)]
@@ -38,6 +42,12 @@ pub enum Program {
     P2,
     /// Preview 1, and sleeps on.
     Sleeper,
+    /// Preview 1, of 26 MB.
+    Big,
+    /// Prints the milliseconds that it computed for.
+    Sha256,
+    /// The same with floating point.
+    Nbody,
 }
 
 impl Peer {
@@ -59,6 +69,13 @@ impl Peer {
             find(runtime).map(|_| Self { name: runtime.into(), shim, runs: Runs::Linux(runtime) })
         };
         ["runc", "crun"].into_iter().filter_map(of).collect()
+    }
+
+    /// Its runtime, as daemons name it.
+    pub fn runtime(&self) -> String {
+        let file = self.shim.file_name().unwrap_or_default().to_string_lossy();
+        let name = file.trim_start_matches("containerd-shim-").replace('-', ".");
+        format!("io.containerd.{name}")
     }
 
     /// Another one, of Wasm containers.
@@ -104,8 +121,9 @@ impl World {
         let mock = Mock::new();
         fs::create_dir_all("/run/containerd/s").expect("/run is ours");
         fs::create_dir_all("/run/files").expect("/run is ours");
-        for guest in ["probe-p1.wasm", "probe-p2.wasm"] {
-            fs::copy(paths::guest(guest), Path::new("/run/files").join(guest)).expect("a copy");
+        for guest in fs::read_dir(paths::target().join("guests")).expect("guests").flatten() {
+            let to = Path::new("/run/files").join(guest.file_name());
+            fs::copy(guest.path(), to).expect("a copy");
         }
         if let Some(busybox) = find("busybox") {
             fs::copy(busybox, "/run/files/busybox").expect("a copy");
@@ -129,20 +147,49 @@ impl World {
             (_, Program::Sleeper) => ("probe-p1.wasm", &["sleep", "100000"]),
             (_, Program::P1) => ("probe-p1.wasm", &[]),
             (_, Program::P2) => ("probe-p2.wasm", &[]),
+            (_, Program::Big) => (BIG, &["-V"]),
+            (_, Program::Sha256) => ("sha256.wasm", &[]),
+            (_, Program::Nbody) => ("nbody.wasm", &[]),
         };
         let entry = format!("/{file}");
         let command: Vec<&str> =
             std::iter::once(entry.as_str()).chain(args.iter().copied()).collect();
         let bundle = self.mock.bundle(&command).set("/mounts", mounts());
-        // As in a snapshot that many containers stand on.
-        fs::hard_link(Path::new("/run/files").join(file), bundle.path.join("rootfs").join(file))
-            .expect("one file system");
+        // One file, as in a snapshot that many containers stand on.
+        if program != Program::Big {
+            let to = bundle.path.join("rootfs").join(file);
+            fs::hard_link(Path::new("/run/files").join(file), to).expect("one file system");
+        }
         match group {
             Some(group) => {
                 bundle.set("/annotations", json!({ "io.containerd.runc.v2.group": group }))
             }
             None => bundle,
         }
+    }
+
+    pub fn has_big_module(&self) -> bool {
+        Path::new("/run/files").join(BIG).exists()
+    }
+
+    /// A Create with a rootfs that is an overlay of the guests' folder, as a snapshotter makes it.
+    pub fn layered(&self, bundle: &Bundle) -> CreateTaskRequest {
+        let folder = |name: &str| {
+            let folder = bundle.path.join(name);
+            fs::create_dir_all(&folder).expect("the bundle is writable");
+            folder.display().to_string()
+        };
+        let mount = Mount {
+            type_: "overlay".into(),
+            source: "overlay".into(),
+            options: vec![
+                format!("workdir={}", folder("overlay-work")),
+                format!("upperdir={}", folder("upper")),
+                "lowerdir=/run/files".into(),
+            ],
+            ..Default::default()
+        };
+        CreateTaskRequest { rootfs: vec![mount], ..Default::default() }
     }
 
     /// A name for a group of a shim.

@@ -7,13 +7,17 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use containerd_shim_protos::protobuf::Message;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ttrpc::proto::{MESSAGE_HEADER_LENGTH, MESSAGE_TYPE_REQUEST, MESSAGE_TYPE_RESPONSE};
 use ttrpc::{Code, Request, Response};
 
-use super::{Answer, DEADLINE, Refusal};
+use super::{Answer, Refusal};
+
+/// Compiling a big module takes its time.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A request that is ready to be sent.
 pub struct Frame(Vec<u8>);
@@ -21,10 +25,15 @@ pub struct Frame(Vec<u8>);
 impl Frame {
     /// A call of the task service of a version.
     pub fn task(version: i32, method: &str, request: &impl Message) -> Self {
+        Self::new(&format!("containerd.task.v{version}.Task"), method, request)
+    }
+
+    /// A call of a method of a service.
+    pub fn new(service: &str, method: &str, request: &impl Message) -> Self {
         let request = Request {
-            service: format!("containerd.task.v{version}.Task"),
+            service: service.to_owned(),
             method: method.to_owned(),
-            timeout_nano: i64::try_from(DEADLINE.as_nanos()).expect("a short time"),
+            timeout_nano: i64::try_from(PATIENCE.as_nanos()).expect("a short time"),
             payload: request.write_to_bytes().expect("a message can be written"),
             ..Default::default()
         };
@@ -47,7 +56,7 @@ impl Raw {
     /// What connect(2) fails with.
     pub fn connect(address: &str) -> io::Result<Self> {
         let stream = UnixStream::connect(address.trim_start_matches("unix://"))?;
-        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, id: u32::MAX, buffer: vec![0; 64 * 1024] })
     }
 
@@ -93,6 +102,50 @@ impl Raw {
         self.send(frame)
             .map_err(|error| Refusal { code: None, message: error.to_string() })
             .and_then(|()| self.answer())
+    }
+}
+
+/// A call that has come.
+pub struct Call {
+    id: [u8; 4],
+    /// The method's name, without its service.
+    pub method: String,
+    /// The request.
+    pub payload: Vec<u8>,
+}
+
+/// The other end of a connection: calls come, in any order answers go.
+pub struct Served(UnixStream);
+
+impl Served {
+    /// Serves a connection.
+    pub fn new(stream: UnixStream) -> Self {
+        Self(stream)
+    }
+
+    /// Waits for the next call.
+    ///
+    /// # Errors
+    /// When the client has left, or what came is no call.
+    pub fn call(&mut self) -> io::Result<Call> {
+        let mut header = [0; MESSAGE_HEADER_LENGTH];
+        self.0.read_exact(&mut header)?;
+        let mut payload = vec![0; length(header)];
+        self.0.read_exact(&mut payload)?;
+        let request = Request::parse_from_bytes(&payload)?;
+        let id = [header[4], header[5], header[6], header[7]];
+        Ok(Call { id, method: request.method, payload: request.payload })
+    }
+
+    /// Answers a call.
+    ///
+    /// # Errors
+    /// What write(2) fails with.
+    pub fn answer(&mut self, call: &Call, answer: &impl Message) -> io::Result<()> {
+        let answer = Response { payload: answer.write_to_bytes()?, ..Default::default() };
+        let mut answer = framed(MESSAGE_TYPE_RESPONSE, &answer.write_to_bytes()?);
+        answer[4..8].copy_from_slice(&call.id);
+        self.0.write_all(&answer)
     }
 }
 

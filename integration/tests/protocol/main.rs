@@ -5,6 +5,7 @@ mod bad_input;
 mod bootstrap;
 mod cache;
 mod compiler;
+mod counts;
 mod crash;
 mod escapes;
 mod groups;
