@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::life::Container;
 use crate::sample::Figure;
-use crate::world::{Peer, Program, Runs, World};
+use crate::world::{Peer, Program, Runs, US, World};
 
 const CLI: &str = "command line";
 
@@ -72,6 +72,6 @@ fn number(said: &str) -> f64 {
 
 /// The worst of the ratios to the command line.
 pub fn worst(figure: &Figure) -> Option<f64> {
-    let ratio = |what| Some(figure.get(what, "wasmtime")?.median / figure.get(what, CLI)?.median);
+    let ratio = |what| Some(figure.get(what, US)?.median / figure.get(what, CLI)?.median);
     figure.whats().into_iter().filter_map(ratio).reduce(f64::max)
 }

@@ -5,9 +5,8 @@ use crate::launch::{DELETE, GROUP_P1, GROUP_P2, INFO, OWN_P1, OWN_P2, START};
 use crate::plot::number;
 use crate::sample::Figure;
 use crate::table::{ratio, ratio_above_floor};
+use crate::world::US;
 use crate::{ctr, memory, module, throughput};
-
-const US: &str = "wasmtime";
 
 enum Bound {
     AtMost(f64),

@@ -21,13 +21,13 @@ pub const TRUE: &str = "/bin/true, for comparison";
 pub fn measure(peers: &[Peer], runs: usize) -> Figure {
     let mut figure = Figure::new("launch", "ms");
     let world = World::new();
-    processes(&world, peers, runs, &mut figure);
     let programs = [(Program::P1, OWN_P1, GROUP_P1), (Program::P2, OWN_P2, GROUP_P2)];
     for (program, own, grouped) in programs {
         let able: Vec<&Peer> = peers.iter().filter(|peer| can(peer, program)).collect();
         alone(&world, &able, program, own, runs, &mut figure);
         in_group(&world, &able, program, grouped, runs, &mut figure);
     }
+    processes(&world, peers, runs, &mut figure);
     figure
 }
 

@@ -44,13 +44,16 @@ pub fn measure(peers: &[Peer]) -> Vec<Figure> {
             count.add(&what, &peer.name, each(weight.processes as f64));
             let telling = [(50, false), (1000, true)].contains(&(containers, grouped));
             if telling && peer.runs == Runs::Wasm {
-                let mut kinds: Vec<_> = weight.kinds.into_iter().collect();
-                kinds.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-                for (kind, sum) in kinds {
-                    if sum / containers as f64 >= 1.0 {
-                        kilobytes.add(&format!("{what}: {kind}"), &peer.name, each(sum));
-                    }
+                let kind =
+                    |kind: &str| format!("{}: {kind}", if grouped { "group" } else { "own" });
+                let (mut large, small): (Vec<_>, Vec<_>) =
+                    weight.kinds.into_iter().partition(|(_, sum)| each(*sum)[0] >= 4.0);
+                large.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+                for (words, sum) in large {
+                    kilobytes.add(&kind(&words), &peer.name, each(sum));
                 }
+                let rest = small.into_iter().map(|(_, sum)| sum).sum();
+                kilobytes.add(&kind("the rest"), &peer.name, each(rest));
             }
             sleeping.end();
         }

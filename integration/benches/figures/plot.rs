@@ -9,8 +9,18 @@ const BAR: f64 = 15.0;
 const GAP: f64 = 12.0;
 const TOP: f64 = 62.0;
 
-/// Told apart in greys too.
-const COLOURS: [&str; 6] = ["#3b3f9c", "#d9772b", "#e8b44f", "#7aa6a1", "#b9b9b9", "#7d3c5e"];
+/// The same one in every picture.
+const COLOURS: [(&str, &str); 6] = [
+    ("wasmtime", "#3b3f9c"),
+    ("runc", "#d9772b"),
+    ("crun", "#e8b44f"),
+    ("floor", "#9a9a9a"),
+    ("true", "#c4c4c4"),
+    ("command line", "#7aa6a1"),
+];
+
+/// Of other shims.
+const OTHERS: [&str; 3] = ["#7d3c5e", "#4f8a4b", "#a05252"];
 
 /// The picture, as SVG.
 pub fn svg(figure: &Figure, title: &str) -> String {
@@ -110,8 +120,12 @@ fn legend(whos: &[&str]) -> Vec<String> {
 }
 
 fn colour(whos: &[&str], who: &str) -> &'static str {
-    let at = whos.iter().position(|other| *other == who).unwrap_or(0);
-    COLOURS[at % COLOURS.len()]
+    let known = |who: &str| COLOURS.iter().find(|(name, _)| *name == who);
+    if let Some((_, colour)) = known(who) {
+        return colour;
+    }
+    let mut others = whos.iter().filter(|other| known(other).is_none());
+    OTHERS[others.position(|other| *other == who).unwrap_or(0) % OTHERS.len()]
 }
 
 fn text(x: f64, y: f64, anchor: &str, style: &str, words: &str) -> String {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::plot::number;
 use crate::sample::{Figure, Row};
+use crate::world::US;
 use crate::{ctr, goals};
 
 /// The peer that ratios are to.
@@ -16,7 +17,7 @@ pub fn markdown(figure: &Figure) -> String {
     let mut text = format!("| {} |", figure.unit);
     whos.iter().for_each(|who| write!(text, " {who} |").expect("memory"));
     if compared {
-        text += " to runc |";
+        text += " wasmtime to runc |";
     }
     text += "\n|---|";
     text += &"---|".repeat(whos.len() + usize::from(compared));
@@ -27,7 +28,7 @@ pub fn markdown(figure: &Figure) -> String {
             write!(text, " {cell} |").expect("memory");
         }
         if compared {
-            let ratio = ratio(figure, what, whos[0]);
+            let ratio = ratio(figure, what, US);
             write!(text, " {} |", ratio.map_or(String::new(), number)).expect("memory");
         }
     }
@@ -74,7 +75,7 @@ pub fn fill(page: &str, figures: &[Figure]) -> String {
 }
 
 fn above_floor(figure: &Figure) -> String {
-    let ratio = ratio_above_floor(figure, ctr::CTR, "wasmtime");
+    let ratio = ratio_above_floor(figure, ctr::CTR, US);
     ratio.map_or(String::new(), |ratio| {
         format!("\n(wasmtime − floor) / (runc − floor) of `{}`: {}\n", ctr::CTR, number(ratio))
     })

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 /// Where shims shall send their events; nobody there makes anything of them.
 pub const EVENTS: &str = "/run/containerd/figures.sock";
 
+/// The name of ours.
+pub const US: &str = "wasmtime";
+
 /// The big module: yosys.
 const BIG: &str = "yosys.wasm";
 
@@ -53,7 +56,7 @@ pub enum Program {
 impl Peer {
     /// Ours.
     pub fn own() -> Self {
-        Self { name: "wasmtime".into(), shim: paths::binary(paths::SHIM), runs: Runs::Wasm }
+        Self { name: US.into(), shim: paths::binary(paths::SHIM), runs: Runs::Wasm }
     }
 
     /// The shim that does nothing.
