@@ -163,3 +163,31 @@ fn a_task_that_is_being_created_is_not_there_yet() {
     });
     shim.finish(&mock, &bundle);
 }
+
+#[test]
+fn what_a_hook_leaves_running_is_not_the_shims_to_collect() {
+    let mock = Mock::new();
+    fs::create_dir_all(KEPT).expect("/run is the test's own");
+    let script = Path::new(KEPT).join("leave");
+    fs::write(
+        &script,
+        format!("#!/bin/sh\nsleep 60 </dev/null >/dev/null 2>&1 &\necho $! >{KEPT}/left\n"),
+    )
+    .expect("a new file");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    let hook = json!({ "path": script, "env": ["PATH=/usr/bin:/bin"] });
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);
+    let bundle = bundle.set("/hooks", json!({ "createRuntime": [hook] }));
+    bundle.write();
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let left = fs::read_to_string(Path::new(KEPT).join("left")).expect("the hook has run");
+    let left: i32 = left.trim().parse().expect("a pid");
+    let stat = fs::read_to_string(format!("/proc/{left}/stat")).expect("it runs");
+    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+    let shims = shim.connect(&bundle.id).expect("the shim answers").shim_pid;
+    assert_ne!(parent, Some(shims.to_string().as_str()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(left), Signal::SIGKILL).expect("it runs");
+    shim.kill(&bundle.id, Signal::SIGKILL).expect("a task can be killed");
+    shim.wait(&bundle.id).expect("it ends");
+    shim.finish(&mock, &bundle);
+}

@@ -54,7 +54,6 @@ pub struct First {
 /// # Errors
 /// When it cannot be forked.
 pub fn fork_zygote() -> io::Result<First> {
-    sys::process::collect_orphans()?;
     let (control, theirs) = Channel::pair()?;
     match sys::fork::fork()? {
         Some(pid) => Ok(First { control, process: PidFd::open(pid)? }),
@@ -227,9 +226,16 @@ impl Zygote {
     ) -> io::Result<Newborn> {
         let (ours, theirs) = Channel::pair()?;
         let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(file.map(AsFd::as_fd)).collect();
-        self.talk.send(&ToZygote::Fork { namespace, last }, &fds).await?;
+        // Only as long as it takes: those that hooks leave behind are not this process's to collect.
+        sys::process::adopt_orphans(true)?;
+        let sent = self.talk.send(&ToZygote::Fork { namespace, last }, &fds).await;
         drop(theirs);
-        let (reply, mut fds) = self.talk.receive().await?;
+        let reply = match sent {
+            Ok(()) => self.talk.receive().await,
+            Err(e) => Err(e),
+        };
+        sys::process::adopt_orphans(false)?;
+        let (reply, mut fds) = reply?;
         match (reply, fds.pop()) {
             (FromZygote::Forked { pid }, Some(pidfd)) => Ok(Newborn {
                 pid: Pid::from_raw(pid),

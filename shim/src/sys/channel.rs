@@ -107,7 +107,9 @@ impl Channel {
         let how = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
         loop {
             match recv(self.0.as_raw_fd(), &mut [], how) {
-                Err(Errno::EINTR) => {}
+                // Told once, when the other end was closed with something of ours unread; what it said
+                // before that is still to be taken.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 length => return Ok(length?),
             }
         }
@@ -135,5 +137,29 @@ impl AsFd for Channel {
 impl AsRawFd for Channel {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_heard_although_the_other_end_heard_nothing_any_more() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.send(b"unread", &[]).unwrap();
+        theirs.send(b"last words", &[]).unwrap();
+        drop(theirs);
+        assert_eq!(ours.receive().unwrap().0, b"last words");
+        assert_eq!(ours.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_message_brings_its_descriptors() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let files = [(); 3].map(|()| std::fs::File::open("/dev/null").unwrap());
+        ours.send(b"three", &files.each_ref().map(|file| file.as_fd())).unwrap();
+        let (bytes, fds) = theirs.receive().unwrap();
+        assert_eq!((bytes.as_slice(), fds.len()), (&b"three"[..], 3));
     }
 }

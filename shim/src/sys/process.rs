@@ -12,12 +12,13 @@ pub fn die_with_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
 }
 
-/// Makes this process the parent of all its descendants whose own parent has ended.
+/// Makes this process the parent of those of its descendants whose own parent ends from now on, or
+/// leaves them to others again.
 ///
 /// # Errors
 /// What prctl(2) fails with.
-pub fn collect_orphans() -> io::Result<()> {
-    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+pub fn adopt_orphans(adopt: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(adopt)?)
 }
 
 /// Puts this process and those it makes into a core-scheduling group of their own
