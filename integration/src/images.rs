@@ -88,6 +88,29 @@ pub static HELLO_WAT: Image = Image {
     extras: &[],
 };
 
+/// Ticks ten times a second, for ever.
+pub static TICK: Image = Image {
+    name: "tick",
+    entry: "/tick.wasm",
+    module: Module::Wat(
+        r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\08\00\00\00\05\00\00\00tick\n")
+  (func (export "_start")
+    ;; a subscription to the monotonic clock
+    (i32.store (i32.const 80) (i32.const 1))
+    (i64.store (i32.const 88) (i64.const 100000000))
+    (loop $for_ever
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+      (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 32)))
+      (br $for_ever))))"#,
+    ),
+    flags: &[],
+    extras: &[],
+};
+
 /// A module that prints `hello from wat`.
 pub const HELLO: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

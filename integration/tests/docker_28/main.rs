@@ -3,6 +3,7 @@
 mod cache;
 mod command_line;
 mod exit_codes;
+mod faults;
 mod guests;
 mod harness;
 mod identity;
@@ -13,6 +14,7 @@ mod options;
 mod parallel;
 mod pause;
 mod refusals;
+mod restart;
 mod signals;
 mod stdio;
 mod verbs;

@@ -2,11 +2,13 @@
 
 mod freezer;
 mod location;
+mod oom;
 mod resources;
 mod stats;
 mod systemd;
 
 pub use location::{Location, Version};
+pub use oom::OomWatch;
 pub use stats::{Amount, Cpu, IoEntry, Memory, Pids, Stats};
 
 use crate::sys::pidfd::PidFd;
@@ -252,13 +254,26 @@ impl Cgroup {
         Ok(())
     }
 
-    /// How often the kernel has killed in it for want of memory.
-    pub fn oom_kills(&self) -> u64 {
-        match self.version {
-            Version::V1 => self.keyed("memory", "memory.oom_control", "oom_kill"),
-            Version::V2 => self.keyed("memory", "memory.events", "oom_kill"),
-        }
-        .unwrap_or(0)
+    /// How often the kernel has killed in it for want of memory; nothing when it is gone.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        self.keyed("memory", file, "oom_kill")
+    }
+
+    /// Whether the kernel has killed in it for want of memory, as systemd remembers it that has
+    /// removed it since.
+    fn was_out_of_memory(&self) -> bool {
+        let unit = self.scope.as_deref().filter(|_| self.dirs.iter().all(|dir| !dir.path.exists()));
+        unit.is_some_and(|unit| match systemd::result(unit) {
+            Ok(result) => result == "oom-kill",
+            Err(e) => {
+                log::warn!("{e}");
+                false
+            }
+        })
     }
 
     /// What it uses now; nothing when it is gone.

@@ -1,6 +1,7 @@
 //! The roles of the binary, one file each. containerd calls `start`, `delete`, `-info` and `-v`;
 //! `start` forks the process that serves, and that one calls `compile` and `zygote`.
 
+mod accept;
 mod args;
 mod bootstrap;
 mod compile;

@@ -1,20 +1,22 @@
 //! The process that serves: a fork of `start`, one for a group of containers, with one thread.
 
-use super::{Error, logger};
+use super::{Error, accept, logger};
 use crate::launch::{Code, First, Forks, Launcher, Wanted, fork_zygote};
 use crate::service::{Publisher, Service};
 use crate::sys;
+use crate::sys::polled::watch;
 use crate::task::Tasks;
 use containerd_shim_protos::ttrpc::asynchronous::Server;
 use containerd_shim_protos::ttrpc::asynchronous::transport::Listener;
 use nix::fcntl::OFlag;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::sync::{Notify, mpsc};
 
 /// How long the last events and answers may take at the end.
@@ -92,13 +94,18 @@ fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
         let tasks = Tasks::new(Launcher::new(forks, code), events);
         let service = Service::new(tasks, shutdown.clone());
         listener.set_nonblocking(true)?;
+        let calls = watch(OwnedFd::from(listener.try_clone()?), Interest::READABLE);
+        let calls = calls.map_err(|(_, e)| e)?;
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let server = Server::new().register_service(service.methods());
         let mut server = server.add_listener(Listener::from(listener));
         server.start().await?;
         let publisher = Publisher::new(&ttrpc_address, &namespace);
         let publisher = tokio::spawn(publisher.run(published));
-        shutdown.notified().await;
+        tokio::select! {
+            () = shutdown.notified() => {}
+            Err(e) = accept::keep(&mut server, &calls) => return Err(e),
+        }
         Ok::<_, Error>((server, publisher))
     })?;
     // First of all: from here on a `start` makes a new shim, whose socket has the same name.

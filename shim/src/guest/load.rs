@@ -1,11 +1,14 @@
 //! From compiled code to something that only waits to be called.
 
+use super::ceiling::Ceiling;
 use super::exit::RunFailed;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use wasmtime::component::{self, Component, ResourceTable, Val, types::ComponentItem};
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Precompiled, Result, Store};
+use wasmtime::{
+    Engine, ExternType, InstancePre, Linker, Module, Precompiled, ResourcesRequired, Result, Store,
+};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::{self, bindings::CommandPre};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -29,24 +32,39 @@ pub enum Error {
         /// What is there.
         exports: String,
     },
+    /// It begins with more memory than it may ever have.
+    #[error(
+        "it begins with {0} bytes of memory in one piece, which is above its ceiling of {1} bytes (MaxGuestMemory)"
+    )]
+    Memory(u64, u64),
     /// A kind of component that this runtime does not run.
     #[error("the world of this component is not supported: {0}")]
     World(String),
 }
 
 /// A guest, linked; none of its code has run.
-pub struct Loaded(Kind);
+pub struct Loaded {
+    kind: Kind,
+    ceiling: Option<u64>,
+}
 
 enum Kind {
-    Module(InstancePre<WasiP1Ctx>, String),
+    Module(InstancePre<ModuleHost>, String),
     Command(CommandPre<Host>),
     Export(component::InstancePre<Host>, String),
+}
+
+/// What a module's host functions find in its store.
+struct ModuleHost {
+    wasi: WasiP1Ctx,
+    ceiling: Ceiling,
 }
 
 /// What a component's host functions find in its store.
 struct Host {
     wasi: WasiCtx,
     table: ResourceTable,
+    ceiling: Ceiling,
 }
 
 impl WasiView for Host {
@@ -58,7 +76,7 @@ impl WasiView for Host {
 /// All that guests of one engine can import; each kind made once, ahead or when it is needed.
 pub struct Linkers {
     engine: Engine,
-    module: OnceCell<Linker<WasiP1Ctx>>,
+    module: OnceCell<Linker<ModuleHost>>,
     component: OnceCell<component::Linker<Host>>,
 }
 
@@ -78,13 +96,14 @@ impl Linkers {
         Ok(())
     }
 
-    fn module(&self) -> Result<&Linker<WasiP1Ctx>, Error> {
+    fn module(&self) -> Result<&Linker<ModuleHost>, Error> {
         if let Some(linker) = self.module.get() {
             return Ok(linker);
         }
-        let mut linker = Linker::new(&self.engine);
-        p1::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
-        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |ctx| ctx).map_err(import)?;
+        let mut linker: Linker<ModuleHost> = Linker::new(&self.engine);
+        p1::add_to_linker_async(&mut linker, |host| &mut host.wasi).map_err(import)?;
+        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |host| &mut host.wasi)
+            .map_err(import)?;
         Ok(self.module.get_or_init(|| linker))
     }
 
@@ -100,33 +119,44 @@ impl Linkers {
 
 impl Loaded {
     /// Maps `code`, a file of the code cache, and links it. `export` names a function to call
-    /// instead of the command's own entry point. Needs `/proc`.
+    /// instead of the command's own entry point; its memory never gets above `ceiling`, in bytes.
+    /// Needs `/proc`.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(linkers: &Linkers, code: &File, export: Option<&str>) -> Result<Self, Error> {
+    pub fn new(
+        linkers: &Linkers,
+        code: &File,
+        export: Option<&str>,
+        ceiling: Option<u64>,
+    ) -> Result<Self, Error> {
         let engine = &linkers.engine;
         let path = format!("/proc/self/fd/{}", code.as_raw_fd());
         let damaged = |e: wasmtime::Error| Error::Code(format!("{e:#}"));
         let kind = match Engine::detect_precompiled_file(&path).map_err(damaged)? {
             Some(Precompiled::Module) => {
                 let module = artifact::engine::load_module(engine, &path).map_err(damaged)?;
+                check_memory(Some(module.resources_required()), ceiling)?;
                 link_module(linkers, &module, export)?
             }
             Some(Precompiled::Component) => {
                 let component = artifact::engine::load_component(engine, &path).map_err(damaged)?;
+                check_memory(component.resources_required(), ceiling)?;
                 link_component(linkers, &component, export)?
             }
             None => return Err(Error::Code("it is not Wasmtime's".into())),
         };
-        Ok(Self(kind))
+        Ok(Self { kind, ceiling })
     }
 
     /// Calls it, in a store of its own.
     pub(super) async fn call(self, mut context: WasiCtxBuilder) -> Result<()> {
-        match self.0 {
+        let ceiling = Ceiling::new(self.ceiling);
+        match self.kind {
             Kind::Module(pre, export) => {
-                let mut store = Store::new(pre.module().engine(), context.build_p1());
+                let host = ModuleHost { wasi: context.build_p1(), ceiling };
+                let mut store = Store::new(pre.module().engine(), host);
+                store.limiter(|host| &mut host.ceiling);
                 let instance = pre.instantiate_async(&mut store).await?;
                 let function = instance
                     .get_func(&mut store, &export)
@@ -135,7 +165,7 @@ impl Loaded {
                 function.call_async(&mut store, &[], &mut results).await
             }
             Kind::Command(pre) => {
-                let mut store = Store::new(pre.engine(), Host::new(&mut context));
+                let mut store = Host::store(pre.engine(), &mut context, ceiling);
                 let command = pre.instantiate_async(&mut store).await?;
                 match command.wasi_cli_run().call_run(&mut store).await? {
                     Ok(()) => Ok(()),
@@ -143,7 +173,7 @@ impl Loaded {
                 }
             }
             Kind::Export(pre, export) => {
-                let mut store = Store::new(pre.engine(), Host::new(&mut context));
+                let mut store = Host::store(pre.engine(), &mut context, ceiling);
                 let instance = pre.instantiate_async(&mut store).await?;
                 let function = instance
                     .get_func(&mut store, &export)
@@ -160,8 +190,22 @@ impl Loaded {
 }
 
 impl Host {
-    fn new(context: &mut WasiCtxBuilder) -> Self {
-        Self { wasi: context.build(), table: ResourceTable::new() }
+    fn store(engine: &Engine, context: &mut WasiCtxBuilder, ceiling: Ceiling) -> Store<Self> {
+        let host = Self { wasi: context.build(), table: ResourceTable::new(), ceiling };
+        let mut store = Store::new(engine, host);
+        store.limiter(|host| &mut host.ceiling);
+        store
+    }
+}
+
+fn check_memory(needs: Option<ResourcesRequired>, ceiling: Option<u64>) -> Result<(), Error> {
+    const PAGE: u64 = 64 << 10;
+    let first = needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
+    match ceiling {
+        Some(most) if first.saturating_mul(PAGE) > most => {
+            Err(Error::Memory(first.saturating_mul(PAGE), most))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wasm of a container in Wasmtime: loaded from its compiled code, linked to WASI, run, and its
 //! end told as an exit code. The guest is hostile; what it may touch is what it is handed here.
 
+mod ceiling;
 mod exit;
 mod load;
 mod stdio;

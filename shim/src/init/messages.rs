@@ -21,6 +21,8 @@ pub struct Seed {
     pub bundle: PathBuf,
     /// What its rootfs is mounted from; empty when the plan's folder is it.
     pub rootfs: Vec<RootfsPart>,
+    /// The ceiling of its guest's memory, in bytes.
+    pub max_guest_memory: Option<u64>,
 }
 
 /// From the shim.

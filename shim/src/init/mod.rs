@@ -100,7 +100,9 @@ fn become_container(seed: &Seed, streams: Vec<OwnedFd>) -> Result<Plan, Failure>
     for (target, stream) in (0..).zip(&streams) {
         sys::fd::become_standard(stream.as_fd(), target)?;
     }
-    Ok(spec::read(&seed.bundle, &seed.id)?)
+    let mut plan = spec::read(&seed.bundle, &seed.id)?;
+    plan.max_guest_memory = seed.max_guest_memory;
+    Ok(plan)
 }
 
 fn prepare(
@@ -183,7 +185,7 @@ fn load(
             return Err(out_of_order());
         };
         let code = File::from(fds.pop().ok_or_else(out_of_order)?);
-        match guest::Loaded::new(linkers, &code, entry.export.as_deref()) {
+        match guest::Loaded::new(linkers, &code, entry.export.as_deref(), plan.max_guest_memory) {
             Err(guest::Error::Code(_)) if !again => again = true,
             Err(e) => {
                 let words = format!("cannot run {}: {e}", entry.word);

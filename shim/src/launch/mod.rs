@@ -104,7 +104,12 @@ impl Launcher {
     ) -> Result<Init, Error> {
         let Streams { inherited, stdin } = Streams::open(paths)?;
         let newborn = self.forks.take(wanted(&plan.isolation)?).await?;
-        let seed = Seed { id: plan.id.clone(), bundle: plan.bundle.clone(), rootfs };
+        let seed = Seed {
+            id: plan.id.clone(),
+            bundle: plan.bundle.clone(),
+            rootfs,
+            max_guest_memory: plan.max_guest_memory,
+        };
         let streams = inherited.each_ref().map(|stream| stream.as_fd());
         let Newborn { pid, pidfd, talk } = newborn;
         let made = match talk.tell(&ToInit::Become(seed), &streams).await {
@@ -190,7 +195,7 @@ impl Init {
     /// that was killed could not say so itself.
     async fn undo(self, error: Error, bundle: &Path) -> Error {
         let killed = matches!(&error, Error::Io(e) if is_lost(e));
-        let out_of_memory = self.cgroup.oom_kills() > 0;
+        let out_of_memory = self.cgroup.oom_kills() > Some(0);
         end(&self.pidfd).await;
         // A hook may have left processes; what cannot be undone now is left to `delete`.
         match self.cgroup.end_all().and_then(|()| self.cgroup.delete()) {

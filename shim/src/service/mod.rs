@@ -90,6 +90,7 @@ impl Task for Service {
             streams: Paths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
             terminal: request.terminal,
             systemd_cgroup: options.systemd_cgroup,
+            max_guest_memory: options.max_guest_memory,
         };
         let pid = self.tasks.create(request).await.map_err(rpc)?;
         Ok(api::CreateTaskResponse { pid: pid.as_raw() as u32, ..Default::default() })

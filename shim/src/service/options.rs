@@ -19,6 +19,9 @@ pub struct Options {
     /// `cgroupsPath` must be of the form `slice:prefix:name`.
     #[serde(rename = "SystemdCgroup")]
     pub systemd_cgroup: bool,
+    /// The most linear memory that a guest may have, in bytes.
+    #[serde(rename = "MaxGuestMemory", deserialize_with = "amount")]
+    pub max_guest_memory: Option<u64>,
 }
 
 /// What is wrong with options.
@@ -26,7 +29,7 @@ pub struct Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -81,6 +84,21 @@ fn parse(place: &str, text: &str) -> Result<Options, Error> {
     toml::from_str(text).map_err(|source| Error::Toml { place: place.to_owned(), source })
 }
 
+/// A number of bytes, or text with a unit.
+fn amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Amount {
+        Number(u64),
+        Text(String),
+    }
+    let text = match Amount::deserialize(value)? {
+        Amount::Number(bytes) => bytes.to_string(),
+        Amount::Text(text) => text,
+    };
+    crate::spec::bytes(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 /// `config_path` and `config_body`.
 fn fields(bytes: &[u8]) -> protobuf::Result<(String, String)> {
     let (mut path, mut body) = (String::new(), String::new());
@@ -120,6 +138,14 @@ mod tests {
     #[test]
     fn the_body_is_read() {
         assert!(read(Some(&any("", "SystemdCgroup = true"))).unwrap().systemd_cgroup);
+    }
+
+    #[test]
+    fn an_amount_of_memory_is_a_number_or_has_a_unit() {
+        let read = |text| read(Some(&any("", text))).map(|options| options.max_guest_memory);
+        assert_eq!(read("MaxGuestMemory = \"64MiB\"").unwrap(), Some(64 << 20));
+        assert_eq!(read("MaxGuestMemory = 65536").unwrap(), Some(65536));
+        assert!(read("MaxGuestMemory = \"lots\"").unwrap_err().to_string().contains("lots"));
     }
 
     #[test]

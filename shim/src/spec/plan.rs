@@ -40,6 +40,8 @@ pub struct Plan {
     pub cgroups_path: Option<String>,
     /// Its limits.
     pub resources: LinuxResources,
+    /// The ceiling of its guest's memory, in bytes.
+    pub max_guest_memory: Option<u64>,
     /// Its annotations.
     pub annotations: HashMap<String, String>,
 }
@@ -147,6 +149,7 @@ impl Plan {
             hooks: Hooks::new(spec.hooks().as_ref())?,
             cgroups_path: cgroups_path(&linux)?,
             resources: linux.resources().clone().unwrap_or_default(),
+            max_guest_memory: max_guest_memory(spec.annotations().as_ref())?,
             annotations: spec.annotations().clone().unwrap_or_default(),
         })
     }
@@ -181,6 +184,17 @@ fn devices(linux: &oci::Linux) -> Result<Vec<LinuxDevice>, Error> {
         }
     }
     Ok(devices)
+}
+
+/// The annotation by which a container chooses a ceiling for its guest's memory.
+const MAX_GUEST_MEMORY: &str = "io.containerd.wasmtime.max-guest-memory";
+
+fn max_guest_memory(annotations: Option<&HashMap<String, String>>) -> Result<Option<u64>, Error> {
+    let Some(text) = annotations.and_then(|all| all.get(MAX_GUEST_MEMORY)) else {
+        return Ok(None);
+    };
+    let bytes = super::bytes(text).map_err(|why| invalid(MAX_GUEST_MEMORY, why))?;
+    Ok(Some(bytes))
 }
 
 fn cgroups_path(linux: &oci::Linux) -> Result<Option<String>, Error> {

@@ -2,7 +2,7 @@
 
 use super::state::{Error, Exit, Phase, Snapshot, State};
 use super::{Event, Request};
-use crate::cgroup::{Cgroup, Location, Stats, Version};
+use crate::cgroup::{Cgroup, Location, OomWatch, Stats, Version};
 use crate::launch::{self, Launcher, Saved, run_hooks};
 use crate::sandbox::hooks;
 use crate::spec::{self, Plan};
@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use std::future::pending;
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// The exit code of a process that SIGKILL has ended.
+const KILLED: u32 = 128 + libc::SIGKILL as u32;
 
 /// What a container can be asked; each with where the answer goes.
 pub enum Call {
@@ -31,6 +34,7 @@ pub struct Actor {
     plan: Plan,
     pid: Pid,
     state: State,
+    oom: OomWatch,
     events: mpsc::UnboundedSender<Event>,
     exit: watch::Sender<Option<Exit>>,
 }
@@ -45,18 +49,22 @@ impl Actor {
         if request.terminal {
             return Err(launch::Error::NotYet("terminals (docker run -t)").into());
         }
-        let plan = spec::read(&request.bundle, &request.id)?;
+        let mut plan = spec::read(&request.bundle, &request.id)?;
+        let ceilings = [plan.max_guest_memory, request.max_guest_memory];
+        plan.max_guest_memory = ceilings.into_iter().flatten().min();
         let path = plan.cgroups_path.as_deref();
         let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
         let rootfs = request.rootfs.clone();
         let init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
+        let oom = OomWatch::new(&init.cgroup);
         let actor = Self {
             request,
             plan,
             pid,
             state: State::Live(Phase::Created, Box::new(init)),
+            oom,
             events,
             exit,
         };
@@ -79,6 +87,10 @@ impl Actor {
                 call = inbox.recv() => call,
                 () = ended(&self.state) => {
                     self.stopped();
+                    continue;
+                }
+                () = self.oom.killed(), if self.state.exit().is_none() => {
+                    self.tell(Event::OutOfMemory { id: self.request.id.clone() });
                     continue;
                 }
             };
@@ -232,7 +244,7 @@ impl Actor {
             log::warn!("{}: {e}", self.request.id);
         }
         let id = self.request.id.clone();
-        if cgroup.oom_kills() > 0 {
+        if self.oom.last_look(exit.code == KILLED) {
             self.tell(Event::OutOfMemory { id: id.clone() });
         }
         self.state = State::Stopped(exit.clone(), cgroup);

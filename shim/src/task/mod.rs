@@ -100,6 +100,8 @@ pub struct Request {
     pub terminal: bool,
     /// Whether its `cgroupsPath` must be of systemd's form.
     pub systemd_cgroup: bool,
+    /// The highest ceiling of its guest's memory, in bytes.
+    pub max_guest_memory: Option<u64>,
 }
 
 type Handles = HashMap<String, Option<Handle>>;
