@@ -70,6 +70,46 @@ fn a_reload_of_systemd_takes_no_limit_back() {
 }
 
 #[test]
+fn an_update_changes_the_limits_of_the_scope_and_a_reload_does_not_set_them_back() {
+    for time in ["updated", "updated and reloaded"] {
+        limits(
+            time,
+            [
+                ("memory.max", "100663296"),
+                // 160 MiB of memory and swap together
+                ("memory.swap.max", "67108864"),
+                ("memory.low", "33554432"),
+                ("cpu.max", "10000 50000"),
+                ("cpu.weight", "39"),
+                ("pids.max", "30"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_paused_container_is_frozen_until_it_is_unpaused() {
+    assert_eq!(seen("paused"), "paused 1");
+    assert_eq!(seen("unpaused"), "running 0");
+}
+
+#[test]
+fn a_kill_of_another_process_is_told_while_the_container_runs_on() {
+    assert_eq!(seen("oom beside"), "running oom");
+}
+
+#[test]
+fn a_kill_is_told_though_systemd_has_removed_the_scope_before() {
+    assert_eq!(seen("scope"), "removed");
+    assert_eq!(seen("oom raced"), "137 true");
+    assert_eq!(
+        seen("units"),
+        "0",
+        "systemd keeps a scope that failed until it is told to forget it"
+    );
+}
+
+#[test]
 fn stats_show_the_limit_and_what_is_used() {
     let stats = seen("stats");
     let words: Vec<&str> = stats.split(' ').collect();
@@ -110,7 +150,7 @@ fn a_group_by_path_has_its_limits_too() {
 
 #[test]
 fn nothing_stays() {
-    for container in ["docker", "busy", "ctr", "hungry"] {
+    for container in ["docker", "beside", "raced", "busy", "ctr", "hungry"] {
         assert_eq!(seen(&format!("{container} left")), "nothing", "{container}");
     }
 }

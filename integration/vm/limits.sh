@@ -36,6 +36,15 @@ echo "docker group: ${scope/$id/ID}"
 files docker "$scope"
 systemctl daemon-reload
 files reloaded "$scope"
+docker update --memory 96m --memory-swap 160m --cpu-quota 10000 --cpu-shares 1024 --pids-limit 30 limited >/dev/null
+files updated "$scope"
+systemctl daemon-reload
+files "updated and reloaded" "$scope"
+docker update --memory 64m --memory-swap 96m limited >/dev/null
+docker pause limited >/dev/null
+echo "paused: $(docker inspect --format '{{.State.Status}}' limited) $(sed -n 's/^frozen //p' "/sys/fs/cgroup$scope/cgroup.events")"
+docker unpause limited >/dev/null
+echo "unpaused: $(docker inspect --format '{{.State.Status}}' limited) $(sed -n 's/^frozen //p' "/sys/fs/cgroup$scope/cgroup.events")"
 echo "stats: $(docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' limited)"
 docker rm -f limited >/dev/null
 gone docker "$scope"
@@ -45,6 +54,33 @@ for i in 1 2 3; do
   echo "oom $i: $? $(docker inspect --format '{{.State.OOMKilled}}' oom)"
   docker rm -f oom >/dev/null
 done
+
+# A process beside the container's own is killed, which runs on.
+docker run -d --name beside --memory 64m "${wasm[@]}" "$image" sleep 1000 >/dev/null
+scope=$(group_of "$(docker inspect --format '{{.State.Pid}}' beside)")
+docker events --filter container=beside --filter event=oom --format '{{.Action}}' >ooms &
+sh -c "echo \$\$ >/sys/fs/cgroup$scope/cgroup.procs; exec tail /dev/zero" 2>/dev/null
+for ((i = 0; i < 100; i++)); do [[ -s ooms ]] && break; sleep 0.1; done
+echo "oom beside: $(docker inspect --format '{{.State.Status}}' beside) $(xargs <ooms)"
+kill $!
+docker rm -f beside >/dev/null
+gone beside "$scope"
+
+# systemd has removed the scope before the shim looks, for the shim stands still.
+docker run -d --name raced --memory 64m "${wasm[@]}" "$image" hold 32 >/dev/null
+until docker logs raced | grep -q allocated; do sleep 0.2; done
+pid=$(docker inspect --format '{{.State.Pid}}' raced)
+scope=$(group_of "$pid")
+shim=$(ps -o ppid= -p "$pid")
+kill -STOP $shim
+echo 4194304 >"/sys/fs/cgroup$scope/memory.max"
+for ((i = 0; i < 200; i++)); do [[ -d /sys/fs/cgroup$scope ]] || break; sleep 0.1; done
+echo "scope: $(ls -d "/sys/fs/cgroup$scope" 2>/dev/null || echo removed)"
+kill -CONT $shim
+echo "oom raced: $(docker wait raced) $(docker inspect --format '{{.State.OOMKilled}}' raced)"
+docker rm -f raced >/dev/null
+gone raced "$scope"
+echo "units: $(systemctl list-units --all --plain --no-legend 'docker-*.scope' | wc -l)"
 
 docker run -d --name busy --cpus 0.2 "${wasm[@]}" "$image" spin >/dev/null
 scope=$(group_of "$(docker inspect --format '{{.State.Pid}}' busy)")

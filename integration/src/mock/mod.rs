@@ -79,8 +79,9 @@ impl Mock {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
             .expect("propagation can be cut");
-        for folder in ["/run", "/var/lib"] {
-            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), none)
+        // A test may want to fill the first.
+        for (folder, options) in [("/run", Some("size=32m")), ("/var/lib", None)] {
+            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), options)
                 .expect("a tmpfs can be mounted");
         }
         fs::create_dir_all("/run/containerd/fifo").expect("/run is the test's own");

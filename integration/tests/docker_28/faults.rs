@@ -64,7 +64,7 @@ fn containers_run_on_and_log_while_containerd_restarts() {
 }
 
 #[test]
-fn an_end_while_containerd_is_away_is_known_to_it_afterwards() {
+fn what_ends_while_containerd_is_away_is_cleared_away_when_it_is_back() {
     let host = host();
     let _alone = host.alone();
     let (ctr, id) = (integration::ctr::Ctr(host), "ends-unseen");
@@ -78,10 +78,8 @@ fn an_end_while_containerd_is_away_is_known_to_it_afterwards() {
         !host.test(&format!("grep -qv '^State:.*Z' /proc/{pid}/status"))
     });
     host.up();
-    let listed = ctr.cli(&["task", "ls"]).ok();
-    let line = listed.lines().into_iter().find(|line| line.contains(id)).unwrap_or_default();
-    assert!(line.contains("STOPPED"), "{listed}");
-    ctr.cli(&["task", "rm", id]).exits(143);
+    // containerd asks its shims for their processes, and has those without any delete their task.
+    assert_eq!(ctr.pid(id), None);
     ctr.cli(&["container", "rm", id]).ok();
     leaks::none_of(host, id);
 }

@@ -8,7 +8,6 @@ use containerd_shim_protos::api::{CreateTaskRequest, Status};
 use integration::bundle::Bundle;
 use integration::mock::{Dialect, Event, Mock, Outlet, Shim};
 use integration::wait;
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
 use crate::{EXIT_7, SPIN};
@@ -79,9 +78,7 @@ impl Full {
     const FILLER: &'static str = "/run/filler";
 
     fn new() -> Self {
-        let none = None::<&str>;
-        mount(none, "/run", none, MsFlags::MS_REMOUNT, Some("size=1M")).expect("it is a tmpfs");
-        let filled = fs::write(Self::FILLER, vec![0; 2 << 20]).expect_err("it does not fit");
+        let filled = fs::write(Self::FILLER, vec![0; 33 << 20]).expect_err("it does not fit");
         assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
         Self
     }

@@ -19,8 +19,9 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::{Notify, mpsc};
 
-/// How long the last events and answers may take at the end.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long the last events may take at the end: a containerd that starts removes what has ended
+/// without it, and takes events only after that.
+const GOODBYE: Duration = Duration::from_secs(30);
 
 /// What `start` has found out and made.
 pub struct Settings {
