@@ -129,3 +129,27 @@ fn an_update_that_cannot_be_kept_says_which_file_refused() {
     assert_eq!(knob(&container, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
     assert!(container.runs());
 }
+
+#[test]
+fn a_kill_for_want_of_memory_is_shown_as_one_and_another_kill_is_not() {
+    let (docker, _turn) = docker();
+    let flags = ["--memory", "64m", "--memory-swap", "64m"];
+    let hungry = docker.start(&flags, &PROBE, &["alloc", "256"]);
+    let killed = docker.start(&flags, &PROBE, &["sleep", "1000"]);
+    killed.says("sleeping");
+    killed.cli(&["kill"]).ok();
+    for (container, told) in [(&hungry, "true"), (&killed, "false")] {
+        assert_eq!(container.wait(), 137);
+        assert_eq!(container.inspect("{{.State.OOMKilled}}"), told);
+    }
+}
+
+#[test]
+fn a_guest_below_a_ceiling_of_its_own_sees_a_failed_allocation() {
+    let (docker, _turn) = docker();
+    let ceiling = ["--annotation", "io.containerd.wasmtime.max-guest-memory=32MiB"];
+    for image in [&PROBE, &PROBE_P2] {
+        docker.run(&ceiling, image, &["alloc", "16"]).ok();
+        docker.run(&ceiling, image, &["alloc", "64"]).exits(1).complains_of(&["after 2", "MiB"]);
+    }
+}

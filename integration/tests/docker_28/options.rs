@@ -39,3 +39,15 @@ fn settings_come_from_the_file_that_docker_names() {
     assert!((125..=127).contains(&done.code), "{done}");
     done.complains_of(&["Colour", &bad]);
 }
+
+#[test]
+fn a_ceiling_for_the_memory_of_all_guests_comes_from_the_file() {
+    let _alone = host().alone();
+    let docker = Docker(host());
+    let file = format!("{}/small.toml", host().folder("options"));
+    host().sh(&format!("echo 'MaxGuestMemory = \"32MiB\"' >{file}"));
+    configure("wasm-small", &file);
+    let small = ["--runtime", "wasm-small"];
+    docker.run(&small, &PROBE, &["alloc", "64"]).exits(1).complains_of(&["MiB"]);
+    docker.run(&small, &PROBE, &["alloc", "16"]).ok();
+}
