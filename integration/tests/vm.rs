@@ -46,7 +46,7 @@ const DOCKERS: [(&str, &str); 6] = [
     ("memory.swap.max", "33554432"),
     ("memory.low", "33554432"),
     ("cpu.max", "25000 50000"),
-    ("cpu.weight", "20"),
+    ("cpu.weight", "59"),
     ("pids.max", "20"),
 ];
 
@@ -80,7 +80,7 @@ fn an_update_changes_the_limits_of_the_scope_and_a_reload_does_not_set_them_back
                 ("memory.swap.max", "67108864"),
                 ("memory.low", "33554432"),
                 ("cpu.max", "10000 50000"),
-                ("cpu.weight", "39"),
+                ("cpu.weight", "100"),
                 ("pids.max", "30"),
             ],
         );

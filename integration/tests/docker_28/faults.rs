@@ -69,7 +69,17 @@ fn what_ends_while_containerd_is_away_is_cleared_away_when_it_is_back() {
     let _alone = host.alone();
     let (ctr, id) = (integration::ctr::Ctr(host), "ends-unseen");
     let image = ctr.import(&PROBE);
-    let run = ["run", "-d", "--runtime", RUNTIME, "--platform", PLATFORM, image.as_str(), id];
+    let run = [
+        "run",
+        "-d",
+        "--null-io",
+        "--runtime",
+        RUNTIME,
+        "--platform",
+        PLATFORM,
+        image.as_str(),
+        id,
+    ];
     ctr.cli(&[&run[..], &[PROBE.entry, "sleep", "1000"]].concat()).ok();
     let pid = ctr.pid(id).expect("it runs");
     kill_containerd();

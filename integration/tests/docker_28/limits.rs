@@ -150,6 +150,6 @@ fn a_guest_below_a_ceiling_of_its_own_sees_a_failed_allocation() {
     let ceiling = ["--annotation", "io.containerd.wasmtime.max-guest-memory=32MiB"];
     for image in [&PROBE, &PROBE_P2] {
         docker.run(&ceiling, image, &["alloc", "16"]).ok();
-        docker.run(&ceiling, image, &["alloc", "64"]).exits(1).complains_of(&["after 2", "MiB"]);
+        docker.run(&ceiling, image, &["alloc", "64"]).exits(1).complains_of(&["after", "MiB"]);
     }
 }

@@ -263,19 +263,6 @@ impl Cgroup {
         self.keyed("memory", file, "oom_kill")
     }
 
-    /// Whether the kernel has killed in it for want of memory, as systemd remembers it that has
-    /// removed it since.
-    fn was_out_of_memory(&self) -> bool {
-        let unit = self.scope.as_deref().filter(|_| self.dirs.iter().all(|dir| !dir.path.exists()));
-        unit.is_some_and(|unit| match systemd::result(unit) {
-            Ok(result) => result == "oom-kill",
-            Err(e) => {
-                log::warn!("{e}");
-                false
-            }
-        })
-    }
-
     /// What it uses now; nothing when it is gone.
     pub fn stats(&self) -> Option<Stats> {
         let there = self.dirs.first().is_some_and(|dir| dir.path.is_dir());

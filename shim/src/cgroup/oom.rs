@@ -8,8 +8,10 @@ use crate::sys::fd;
 use crate::sys::polled::watch;
 use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::future::pending;
+use std::future::{Future, pending};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,6 +30,8 @@ pub struct OomWatch {
     announced: bool,
     /// How many kills were told of.
     told: u64,
+    /// There was word, and then the group was gone before it could be asked for the count.
+    unread: bool,
 }
 
 impl OomWatch {
@@ -39,7 +43,7 @@ impl OomWatch {
         };
         let source = source.inspect_err(|e| log::warn!("no word of kills for want of memory: {e}"));
         let source = source.ok().flatten();
-        Self { cgroup: cgroup.clone(), source, announced: false, told: 0 }
+        Self { cgroup: cgroup.clone(), source, announced: false, told: 0, unread: false }
     }
 
     /// Waits until the kernel has killed, once or many times, since that was last told. May be given
@@ -83,15 +87,22 @@ impl OomWatch {
 
     /// Whether the kernel has killed since that was last told.
     fn more(&mut self) -> bool {
-        let kills = self.cgroup.oom_kills().unwrap_or(0);
-        let more = kills > self.told;
-        self.told = self.told.max(kills);
+        let kills = self.cgroup.oom_kills();
+        self.unread |= kills.is_none();
+        let more = kills > Some(self.told);
+        self.told = self.told.max(kills.unwrap_or(0));
         more
     }
 
-    /// The same once the container's process has ended, by SIGKILL or not: its group may be gone.
+    /// The same once the container's process has ended; with `killed`, by a SIGKILL that was not
+    /// asked for. systemd may have removed the group by then. Where the kernel had given word that
+    /// nobody has read yet, and v2 gives none of the removal, such an end was one for want of memory.
     pub fn last_look(&mut self, killed: bool) -> bool {
-        self.more() || (killed && self.told == 0 && self.cgroup.was_out_of_memory())
+        if self.cgroup.oom_kills().is_some() {
+            return self.more();
+        }
+        let word = pin!(self.word()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        killed && self.cgroup.version == Version::V2 && (word || self.unread)
     }
 }
 

@@ -336,9 +336,15 @@ fn max(n: i64) -> String {
     if n < 0 { "max".into() } else { n.to_string() }
 }
 
-/// v1's 2..262144 to v2's 1..10000.
+/// v1's 2..262144 to v2's 1..10000, by the curve through both ends and through 1024 and 100, which a
+/// new group has: that of the other runtimes.
 fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    let l = match shares {
+        0..=2 => return 1,
+        262_144.. => return 10_000,
+        between => (between as f64).log2(),
+    };
+    10_f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as u64
 }
 
 #[cfg(test)]
@@ -360,7 +366,8 @@ mod tests {
         assert_eq!(weight_of_shares(2), 1);
         assert_eq!(weight_of_shares(262_144), 10_000);
         assert_eq!(weight_of_shares(u64::MAX), 10_000);
-        assert_eq!(weight_of_shares(512), 20);
+        assert_eq!(weight_of_shares(1024), 100);
+        assert_eq!(weight_of_shares(512), 59);
     }
 
     #[test]

@@ -38,21 +38,7 @@ pub fn is_running() -> bool {
 pub fn start(scope: &Scope, pid: Pid, settings: &[Setting]) -> Result<(), Error> {
     let failed =
         Error::at(format!("have systemd make the scope {} by", scope.unit), Path::new(SOCKET));
-    let start = |bus: &mut Bus| match bus.start_unit(scope, pid, settings) {
-        // Of a container that was never deleted.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            bus.forget(&scope.unit)?;
-            bus.start_unit(scope, pid, settings)
-        }
-        started => started,
-    };
-    Bus::connect().and_then(|mut bus| start(&mut bus)).map_err(failed)
-}
-
-/// How a scope ended, in systemd's words, of which `oom-kill` is one.
-pub fn result(unit: &str) -> Result<String, Error> {
-    let failed = Error::at(format!("ask for the end of the scope {unit}"), Path::new(SOCKET));
-    Bus::connect().and_then(|mut bus| bus.result(unit)).map_err(failed)
+    Bus::connect().and_then(|mut bus| bus.start_unit(scope, pid, settings)).map_err(failed)
 }
 
 /// Has systemd keep other limits for the scope, as long as it runs.
@@ -66,10 +52,16 @@ pub fn set(unit: &str, settings: &[Setting]) -> Result<(), Error> {
     set.map(drop).map_err(failed)
 }
 
-/// Has systemd end the scope and forget it. One that has gone by itself is fine.
+/// Has systemd forget the scope. One that has gone by itself is fine.
 pub fn stop(unit: &str) -> Result<(), Error> {
+    let mut body = Writer::default();
+    body.string(unit);
+    body.string("replace");
     let failed = Error::at(format!("have systemd forget the scope {unit} by"), Path::new(SOCKET));
-    Bus::connect().and_then(|mut bus| bus.stop(unit)).map_err(failed)
+    match Bus::connect().and_then(|mut bus| bus.call("StopUnit", "ss", &body.0)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map(drop).map_err(failed),
+    }
 }
 
 struct Bus {
@@ -106,50 +98,13 @@ impl Bus {
         body.array(|list| properties(list, scope, pid, settings));
         body.array(|_| {});
         let reply = self.call("StartTransientUnit", "ssa(sv)a(sa(sv))", &body.0)?;
-        match self.ended(&Reader::new(&reply).string()?)?.as_str() {
-            "done" => Ok(()),
-            other => Err(io::Error::other(format!("the job ended as {other:?}"))),
-        }
-    }
-
-    /// A scope in which the kernel has killed for want of memory stays, as failed, until that is
-    /// reset, which must come after its end.
-    fn stop(&mut self, unit: &str) -> io::Result<()> {
-        let mut body = Writer::default();
-        body.string(unit);
-        body.string("replace");
-        match self.call("StopUnit", "ss", &body.0) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            reply => drop(self.ended(&Reader::new(&reply?).string()?)?),
-        }
-        self.forget(unit)
-    }
-
-    fn forget(&mut self, unit: &str) -> io::Result<()> {
-        let mut body = Writer::default();
-        body.string(unit);
-        match self.call("ResetFailedUnit", "s", &body.0) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.map(drop),
-        }
-    }
-
-    fn result(&mut self, unit: &str) -> io::Result<String> {
-        let mut body = Writer::default();
-        body.string("org.freedesktop.systemd1.Scope");
-        body.string("Result");
-        let properties = ("org.freedesktop.DBus.Properties", "Get");
-        let reply = self.call_on(&object(unit), properties, "ss", &body.0)?;
-        let mut variant = Reader::new(&reply);
-        variant.signature()?;
-        variant.string()
-    }
-
-    /// Waits for the end of a job; gives its result.
-    fn ended(&mut self, job: &str) -> io::Result<String> {
+        let job = Reader::new(&reply).string()?;
         loop {
-            if let Some((_, result)) = self.ended.iter().find(|(ended, _)| ended == job) {
-                return Ok(result.clone());
+            if let Some((_, result)) = self.ended.iter().find(|(ended, _)| *ended == job) {
+                return match result.as_str() {
+                    "done" => Ok(()),
+                    other => Err(io::Error::other(format!("the job ended as {other:?}"))),
+                };
             }
             self.receive()?;
         }
@@ -157,20 +112,8 @@ impl Bus {
 
     /// Calls a method of the manager and gives the body of its answer.
     fn call(&mut self, member: &str, signature: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-        let method = ("org.freedesktop.systemd1.Manager", member);
-        self.call_on("/org/freedesktop/systemd1", method, signature, body)
-    }
-
-    /// Calls a method, named with its interface, of an object.
-    fn call_on(
-        &mut self,
-        object: &str,
-        method: (&str, &str),
-        signature: &str,
-        body: &[u8],
-    ) -> io::Result<Vec<u8>> {
         self.serial += 1;
-        self.stream.write_all(&method_call(self.serial, object, method, signature, body))?;
+        self.stream.write_all(&method_call(self.serial, member, signature, body))?;
         loop {
             if let Some(reply) = self.receive()? {
                 return reply;
@@ -200,10 +143,9 @@ impl Bus {
             RETURN if fields.reply_serial == self.serial => return Ok(Some(Ok(body))),
             ERROR if fields.reply_serial == self.serial => {
                 let words = Reader::new(&body).string().unwrap_or_default();
-                let kind = match fields.error_name.rsplit('.').next() {
-                    Some("NoSuchUnit") => io::ErrorKind::NotFound,
-                    Some("UnitExists") => io::ErrorKind::AlreadyExists,
-                    _ => io::ErrorKind::Other,
+                let kind = match fields.error_name.ends_with(".NoSuchUnit") {
+                    true => io::ErrorKind::NotFound,
+                    false => io::ErrorKind::Other,
                 };
                 return Ok(Some(Err(io::Error::new(kind, words))));
             }
@@ -222,8 +164,8 @@ impl Bus {
 fn properties(list: &mut Writer, scope: &Scope, pid: Pid, settings: &[Setting]) {
     let description = format!("Wasm container {}", scope.unit);
     list.property("Description", "s", |v| v.string(&description));
-    // One in which the kernel killed stays until we have asked.
-    list.property("CollectMode", "s", |v| v.string("inactive"));
+    // One that failed would keep its name.
+    list.property("CollectMode", "s", |v| v.string("inactive-or-failed"));
     list.property("Slice", "s", |v| v.string(&scope.slice));
     list.property("PIDs", "au", |v| v.array_of(4, |pids| pids.u32(pid.as_raw() as u32)));
     for flag in ["Delegate", "MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"]
@@ -294,30 +236,14 @@ fn mask(list: &str) -> Vec<u8> {
     mask
 }
 
-/// The object that a unit is: what is neither letter nor digit, and a digit in front, as `_` and hex.
-fn object(unit: &str) -> String {
-    let name = unit.bytes().enumerate().map(|(at, byte)| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
-        b'0'..=b'9' if at > 0 => char::from(byte).to_string(),
-        _ => format!("_{byte:02x}"),
-    });
-    format!("/org/freedesktop/systemd1/unit/{}", name.collect::<String>())
-}
-
-fn method_call(
-    serial: u32,
-    object: &str,
-    (interface, member): (&str, &str),
-    signature: &str,
-    body: &[u8],
-) -> Vec<u8> {
+fn method_call(serial: u32, member: &str, signature: &str, body: &[u8]) -> Vec<u8> {
     const CALL: u8 = 1;
     let mut message = Writer(vec![b'l', CALL, 0, 1]);
     message.u32(body.len() as u32);
     message.u32(serial);
     message.array(|fields| {
-        fields.field(1, "o", |v| v.string(object));
-        fields.field(2, "s", |v| v.string(interface));
+        fields.field(1, "o", |v| v.string("/org/freedesktop/systemd1"));
+        fields.field(2, "s", |v| v.string("org.freedesktop.systemd1.Manager"));
         fields.field(3, "s", |v| v.string(member));
         fields.field(6, "s", |v| v.string("org.freedesktop.systemd1"));
         fields.field(8, "g", |v| v.signature(signature));
@@ -472,8 +398,7 @@ mod tests {
     fn a_message_reads_back_as_it_was_written() {
         let mut body = Writer::default();
         body.string("docker-a.scope");
-        let method = ("org.freedesktop.systemd1.Manager", "StopUnit");
-        let message = method_call(7, "/org/freedesktop/systemd1", method, "s", &body.0);
+        let message = method_call(7, "StopUnit", "s", &body.0);
         assert_eq!(&message[..4], b"l\x01\0\x01");
         assert_eq!(message.len() % 4, 3, "{}", message.len());
         let length = u32::from_le_bytes(message[12..16].try_into().unwrap()) as usize;
@@ -484,17 +409,10 @@ mod tests {
     }
 
     #[test]
-    fn a_units_name_becomes_an_objects() {
-        let path = object("docker-1a.scope");
-        assert_eq!(path, "/org/freedesktop/systemd1/unit/docker_2d1a_2escope");
-        assert!(object("1.scope").ends_with("/_31_2escope"));
-    }
-
-    #[test]
     fn a_list_of_processors_becomes_bits() {
         assert_eq!(mask("0-2,7"), [0b1000_0111]);
         assert_eq!(mask("8\n"), [0, 1]);
-        assert_eq!(mask(""), []);
+        assert!(mask("").is_empty());
     }
 
     #[test]

@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often containerd may answer that it does not want an event, before it is given up.
-const REFUSALS: u32 = 5;
+/// How often containerd may answer that it cannot take an event, before it is given up.
+const REFUSALS: u32 = 30;
 
 /// Where events go.
 pub struct Publisher {

@@ -237,6 +237,7 @@ impl Actor {
 
     /// The process has ended: collects it, ends what it left behind, tells the world.
     fn stopped(&mut self) {
+        let asked = matches!(self.state, State::Live(Phase::Killed, _));
         let Some(init) = self.state.alive() else { return };
         let exit = Exit::new(init.pidfd.get_ref().try_wait().ok().flatten());
         let cgroup = init.cgroup.clone();
@@ -244,7 +245,7 @@ impl Actor {
             log::warn!("{}: {e}", self.request.id);
         }
         let id = self.request.id.clone();
-        if self.oom.last_look(exit.code == KILLED) {
+        if self.oom.last_look(exit.code == KILLED && !asked) {
             self.tell(Event::OutOfMemory { id: id.clone() });
         }
         self.state = State::Stopped(exit.clone(), cgroup);
