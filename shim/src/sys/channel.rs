@@ -83,7 +83,8 @@ impl Channel {
                 MsgFlags::MSG_CMSG_CLOEXEC,
             );
             let message = match received {
-                Err(Errno::EINTR) => continue,
+                // As below; it may be closed between the two calls.
+                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
                 received => received?,
             };
             let mut fds: Vec<RawFd> = Vec::new();
