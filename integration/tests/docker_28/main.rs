@@ -2,9 +2,11 @@
 
 mod cache;
 mod command_line;
+mod exec;
 mod exit_codes;
 mod guests;
 mod harness;
+mod health;
 mod identity;
 mod limits;
 mod mounts;
@@ -15,6 +17,7 @@ mod pause;
 mod refusals;
 mod signals;
 mod stdio;
+mod terminal;
 mod verbs;
 mod with_ctr;
 

@@ -3,11 +3,13 @@
 
 mod bad_input;
 mod bootstrap;
+mod built_ins;
 mod cache;
 mod compiler;
 mod counts;
 mod crash;
 mod escapes;
+mod exec;
 mod groups;
 mod hooks;
 mod info;
@@ -16,6 +18,7 @@ mod life;
 mod pause;
 mod stats;
 mod stdio;
+mod terminal;
 mod update;
 mod users;
 mod zygote;

@@ -13,12 +13,21 @@ use std::io;
 const TYPES: [&str; 2] = ["runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options"];
 
 /// What the owner of a node can choose.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// `cgroupsPath` must be of the form `slice:prefix:name`.
     #[serde(rename = "SystemdCgroup")]
     pub systemd_cgroup: bool,
+    /// Commands like `@stat` can be executed in containers.
+    #[serde(rename = "ExecBuiltins")]
+    pub exec_built_ins: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { systemd_cgroup: false, exec_built_ins: true }
+    }
 }
 
 /// What is wrong with options.
@@ -26,7 +35,7 @@ pub struct Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, ExecBuiltins"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -120,6 +129,12 @@ mod tests {
     #[test]
     fn the_body_is_read() {
         assert!(read(Some(&any("", "SystemdCgroup = true"))).unwrap().systemd_cgroup);
+    }
+
+    #[test]
+    fn built_in_commands_are_there_until_they_are_switched_off() {
+        assert!(read(Some(&any("", "SystemdCgroup = true"))).unwrap().exec_built_ins);
+        assert!(!read(Some(&any("", "ExecBuiltins = false"))).unwrap().exec_built_ins);
     }
 
     #[test]
