@@ -4,6 +4,7 @@
 mod bad_input;
 mod bootstrap;
 mod cache;
+mod code;
 mod compiler;
 mod counts;
 mod crash;
@@ -19,6 +20,7 @@ mod pause;
 mod signals;
 mod stats;
 mod stdio;
+mod tiers;
 mod update;
 mod users;
 mod zygote;

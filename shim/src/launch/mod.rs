@@ -2,12 +2,14 @@
 //! at the gate, or gone without a trace.
 
 mod code;
+mod compiler;
 mod fork;
 mod saved;
 mod streams;
 mod talk;
 
-pub use code::{Code, UNUSABLE};
+pub use code::{Code, Compiler};
+pub use compiler::{BACKGROUND, UNUSABLE};
 pub use fork::{First, Forks, Wanted, fork_zygote};
 pub use saved::Saved;
 pub use streams::{Paths, Streams};
@@ -18,6 +20,7 @@ use crate::sandbox::{self, hooks, namespaces};
 use crate::spec::{Isolation, Plan, RootfsPart};
 use crate::sys::pidfd::PidFd;
 use crate::sys::polled::watch;
+use artifact::engine::Tier;
 use fork::Newborn;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -72,6 +75,8 @@ pub struct Init {
     pub pidfd: AsyncFd<PidFd>,
     /// A writer of its standard input, so that it ends when containerd says so and not before.
     pub stdin: Option<OwnedFd>,
+    /// Which compiler's code it runs, once it has any.
+    pub tier: Option<Tier>,
     talk: Option<Talk>,
     forks: Forks,
     /// What another container would want that is like this one.
@@ -101,6 +106,7 @@ impl Launcher {
         location: &Location,
         rootfs: Vec<RootfsPart>,
         paths: &Paths,
+        compiler: Compiler,
     ) -> Result<Init, Error> {
         let Streams { inherited, stdin } = Streams::open(paths)?;
         let newborn = self.forks.take(wanted(&plan.isolation)?).await?;
@@ -126,15 +132,21 @@ impl Launcher {
         };
         let wanted = wanted(&plan.isolation)?;
         let forks = self.forks.clone();
-        let mut init = Init { pid, cgroup, pidfd, stdin, talk: None, forks, wanted };
-        match self.lead(plan, &mut init, talk).await {
+        let mut init = Init { pid, cgroup, pidfd, stdin, tier: None, talk: None, forks, wanted };
+        match self.lead(plan, &mut init, talk, compiler).await {
             Ok(()) => Ok(init),
             Err(error) => Err(init.undo(error, &plan.bundle).await),
         }
     }
 
     /// Answers what the process asks for until it stands at the gate.
-    async fn lead(&self, plan: &Plan, init: &mut Init, talk: Talk) -> Result<(), Error> {
+    async fn lead(
+        &self,
+        plan: &Plan,
+        init: &mut Init,
+        talk: Talk,
+        compiler: Compiler,
+    ) -> Result<(), Error> {
         Saved::write(&plan.bundle, init)?;
         let pid = init.pid.as_raw();
         talk.tell(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
@@ -149,8 +161,9 @@ impl Launcher {
                 }
                 FromInit::NeedCode(need) => {
                     let wasm = fds.pop().ok_or_else(out_of_order)?;
-                    let code = self.code.get(&plan.id, &need, wasm).await?;
-                    talk.tell(&ToInit::Code, &[code.as_fd()]).await?;
+                    let code = self.code.get(&plan.id, &need, wasm, compiler).await?;
+                    init.tier = Some(code.tier);
+                    talk.tell(&ToInit::Code(code.tier), &[code.file.as_fd()]).await?;
                 }
                 FromInit::MapIds => {
                     namespaces::map_ids(&plan.isolation, init.pid)?;

@@ -4,6 +4,7 @@
 //! Both send `runtimeoptions.v1.Options{type_url = 1, config_path = 2, config_body = 3}`
 //! (<https://github.com/containerd/containerd/blob/main/api/types/runtimeoptions/v1/api.proto>).
 
+use crate::launch::Compiler;
 use containerd_shim_protos::protobuf::{self, CodedInputStream, well_known_types::any::Any};
 use serde::Deserialize;
 use std::fs;
@@ -22,6 +23,9 @@ pub struct Options {
     /// The most linear memory that a guest may have, in bytes.
     #[serde(rename = "MaxGuestMemory", deserialize_with = "amount")]
     pub max_guest_memory: Option<u64>,
+    /// Which code containers run: `tiered`, `optimized` or `baseline`.
+    #[serde(rename = "Compiler")]
+    pub compiler: Compiler,
 }
 
 /// What is wrong with options.
@@ -29,7 +33,7 @@ pub struct Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, Compiler"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -146,6 +150,17 @@ mod tests {
         assert_eq!(read("MaxGuestMemory = \"64MiB\"").unwrap(), Some(64 << 20));
         assert_eq!(read("MaxGuestMemory = 65536").unwrap(), Some(65536));
         assert!(read("MaxGuestMemory = \"lots\"").unwrap_err().to_string().contains("lots"));
+    }
+
+    #[test]
+    fn a_compiler_is_chosen_by_name_and_is_tiered_unless_one_is() {
+        let chosen = |body: &str| read(Some(&any("", body))).map(|options| options.compiler);
+        assert_eq!(chosen("SystemdCgroup = true").unwrap(), Compiler::Tiered);
+        assert_eq!(chosen("Compiler = \"tiered\"").unwrap(), Compiler::Tiered);
+        assert_eq!(chosen("Compiler = \"optimized\"").unwrap(), Compiler::Optimized);
+        assert_eq!(chosen("Compiler = \"baseline\"").unwrap(), Compiler::Baseline);
+        let error = chosen("Compiler = \"fast\"").unwrap_err().to_string();
+        assert!(error.contains("fast") && error.contains("optimized"), "{error}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl Actor {
         let path = plan.cgroups_path.as_deref();
         let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
         let rootfs = request.rootfs.clone();
-        let init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
+        let (streams, compiler) = (&request.streams, request.compiler);
+        let init = launcher.create(&plan, &location, rootfs, streams, compiler).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
         let oom = OomWatch::new(&init.cgroup);

@@ -22,7 +22,7 @@ mod state;
 pub use state::{Error, Exit, Snapshot, Status};
 
 use crate::cgroup::{Stats, Version};
-use crate::launch::{Launcher, Paths};
+use crate::launch::{Compiler, Launcher, Paths};
 use crate::spec::RootfsPart;
 use actor::{Actor, Call};
 use nix::unistd::Pid;
@@ -102,6 +102,8 @@ pub struct Request {
     pub systemd_cgroup: bool,
     /// The highest ceiling of its guest's memory, in bytes.
     pub max_guest_memory: Option<u64>,
+    /// Which code it shall run.
+    pub compiler: Compiler,
 }
 
 type Handles = HashMap<String, Option<Handle>>;
