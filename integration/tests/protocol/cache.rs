@@ -2,26 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use integration::bundle::Bundle;
 use integration::mock::Mock;
 
 use crate::EXIT_7;
-
-const CACHE: &str = "/var/lib/containerd-shim-wasmtime/code";
-
-/// The compiled files of the test's own cache.
-fn compiled() -> Vec<PathBuf> {
-    let folders = fs::read_dir(CACHE).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files = folders
-        .filter(|path| path.is_dir())
-        .flat_map(|path| fs::read_dir(path).into_iter().flatten().flatten());
-    files
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "cwasm"))
-        .collect()
-}
+use crate::code::{CACHE, compiled};
 
 fn run(mock: &Mock) -> Bundle {
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);

@@ -1,7 +1,6 @@
 //! The process that reads hostile wasm: what it may do, and what becomes of everything else when it
 //! or those above it are killed.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,27 +11,10 @@ use integration::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const CODE: &str = "/var/lib/containerd-shim-wasmtime/code";
+use crate::code::{big, cached, children, lives, with_options};
 
-/// A bundle whose module keeps the compiler busy for seconds and the guest for none.
-fn big(mock: &Mock) -> Bundle {
-    const FUNCTIONS: u32 = 10_000;
-    let mut wat = String::from("(module (memory (export \"memory\") 1) (func (export \"_start\"))");
-    for number in 0..FUNCTIONS {
-        write!(wat, "(func (param i32 i32) (result i32) local.get 0").expect("memory");
-        for step in 0..20 {
-            write!(
-                wat,
-                " i32.const {} i32.mul local.get 1 i32.xor i32.load offset={step}",
-                number + step
-            )
-            .expect("memory");
-        }
-        wat.push(')');
-    }
-    wat.push(')');
-    mock.bundle(&["/big.wasm"]).with_wat("big.wasm", &wat)
-}
+/// The compiler that takes its time.
+const OPTIMIZED: &str = "Compiler = \"optimized\"";
 
 /// The processes that compile for a shim.
 struct Compiler {
@@ -68,35 +50,19 @@ impl Compiler {
     /// Waits until neither of the two is there any more.
     fn gone(&self) {
         for pid in [self.keeper, self.worker] {
-            wait::until("the end of the compiler", || {
-                !Path::new(&format!("/proc/{pid}/root/.")).exists()
-            });
+            wait::until("the end of the compiler", || !lives(pid));
         }
     }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 fn tasks(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// The names of the files in the test's cache.
-fn cached() -> Vec<PathBuf> {
-    let folders = fs::read_dir(CODE).into_iter().flatten().flatten();
-    folders
-        .flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten())
-        .map(|file| file.path())
-        .collect()
-}
-
 /// Creates a bundle while `meanwhile` is done to its compiler.
 fn create(mock: &Mock, bundle: &Bundle, meanwhile: impl FnOnce(&Compiler)) -> Answer<Shim> {
     thread::scope(|scope| {
-        let creating = scope.spawn(|| mock.create(bundle));
+        let creating = scope.spawn(|| mock.create_with(bundle, with_options(OPTIMIZED)));
         let compiler = Compiler::at_work(mock);
         meanwhile(&compiler);
         creating.join().expect("Create is answered")
@@ -106,7 +72,8 @@ fn create(mock: &Mock, bundle: &Bundle, meanwhile: impl FnOnce(&Compiler)) -> An
 /// Insists that the module can be compiled and run, and that the cache then holds its code alone.
 #[track_caller]
 fn compiles(mock: &Mock, bundle: &Bundle) {
-    let shim = mock.create(bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let created = mock.create_with(bundle, with_options(OPTIMIZED));
+    let shim = created.unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     shim.start(&bundle.id).expect("the task can be started");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
     shim.finish(mock, bundle);

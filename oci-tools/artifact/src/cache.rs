@@ -1,13 +1,15 @@
-//! The node's cache of compiled code: `<root>/<compat>/<sha256>.cwasm`.
+//! The node's cache of compiled code: `<root>/<compat>/<sha256>.cwasm`, and `<compat>-baseline` for
+//! code of that tier.
 //!
 //! Whoever can write such a file runs native code in a container's process, so folders are 0700,
 //! files are checked for owner and mode each time, and a file appears under its name only whole.
+//! Beside an entry that could not be made, `<sha256>.note` says why, for a time.
 
 use crate::digest::Digest;
-use crate::engine::Compatibility;
+use crate::engine::{Compatibility, Tier};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -17,6 +19,9 @@ pub const DEFAULT_ROOT: &str = "/var/lib/containerd-shim-wasmtime/code";
 
 /// How much compiled code a node keeps unless told otherwise, in bytes.
 pub const DEFAULT_MAX_SIZE: u64 = 8 << 30;
+
+/// The most that is remembered of why an entry could not be made, in bytes and in time.
+const MAX_NOTE: (u64, Duration) = (4096, Duration::from_secs(24 * 3600));
 
 /// How exactly the time of last use is kept.
 const USED_RECENTLY: Duration = Duration::from_secs(3600);
@@ -47,7 +52,7 @@ pub enum Error {
     },
 }
 
-/// The entries that one engine configuration can use.
+/// The entries that engines of one configuration and tier can use.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
@@ -60,6 +65,12 @@ pub struct Lock {
     path: PathBuf,
 }
 
+/// A module's place in the queue of those that are compiled in the background.
+pub struct Ticket(#[expect(dead_code, reason = "a lock is held")] Flock<File>);
+
+/// The right to compile in the background; there is one on a node.
+pub struct Turn(#[expect(dead_code, reason = "a lock is held")] Flock<File>);
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // The next one to lock sees, under the lock, that its file is gone from the folder.
@@ -68,12 +79,15 @@ impl Drop for Lock {
 }
 
 impl Cache {
-    /// Opens the cache for code of one engine, making the folders that are missing.
+    /// Opens the cache for code of one engine and tier, making the folders that are missing.
     ///
     /// # Errors
     /// When a folder cannot be made or is not this user's alone.
-    pub fn open(root: &Path, engine: &Compatibility) -> Result<Self, Error> {
-        let dir = root.join(engine.to_string());
+    pub fn open(root: &Path, engine: &Compatibility, tier: Tier) -> Result<Self, Error> {
+        let dir = root.join(match tier {
+            Tier::Optimized => engine.to_string(),
+            Tier::Baseline => format!("{engine}-{tier}"),
+        });
         if !dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         }
@@ -146,33 +160,104 @@ impl Cache {
         _lock: &Lock,
         write: impl FnOnce(&File) -> Result<(), E>,
     ) -> Result<File, E> {
-        let temporary = self.dir.join(format!("{digest}.new"));
-        let made = self.fill(&temporary, &self.entry(digest), write);
-        if made.is_err() {
-            let _ = fs::remove_file(&temporary);
+        self.make(digest, &self.dir.join(format!("{digest}.new")), write)
+    }
+
+    /// The same in the background: those who make the entry for a container that waits for it have
+    /// its lock to themselves.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_in_turn<E: From<Error>>(
+        &self,
+        digest: &Digest,
+        _turn: &Turn,
+        write: impl FnOnce(&File) -> Result<(), E>,
+    ) -> Result<File, E> {
+        self.make(digest, &self.dir.join("background.new"), write)
+    }
+
+    fn make<E: From<Error>>(
+        &self,
+        digest: &Digest,
+        temporary: &Path,
+        write: impl FnOnce(&File) -> Result<(), E>,
+    ) -> Result<File, E> {
+        let made = fill(temporary, &self.entry(digest), write);
+        match &made {
+            Ok(_) => drop(fs::remove_file(self.note_file(digest))),
+            Err(_) => drop(fs::remove_file(temporary)),
         }
         made
     }
 
-    fn fill<E: From<Error>>(
-        &self,
-        temporary: &Path,
-        entry: &Path,
-        write: impl FnOnce(&File) -> Result<(), E>,
-    ) -> Result<File, E> {
-        // Left behind by a maker that was killed: we hold the lock, so nobody writes it now.
-        let _ = fs::remove_file(temporary);
-        let file = OpenOptions::new()
-            .read(true)
+    /// A place in the queue of the background for the module of this entry; `None` when it has one,
+    /// or the entry is gone.
+    ///
+    /// # Errors
+    /// When the entry is there but cannot be read.
+    pub fn ticket(&self, digest: &Digest) -> Result<Option<Ticket>, Error> {
+        let Some(entry) = self.get(digest)? else {
+            return Ok(None);
+        };
+        match Flock::lock(entry, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(Ticket(held))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(at(&self.entry(digest))(e.into())),
+        }
+    }
+
+    /// Waits for this node's turn of the background. Blocks.
+    ///
+    /// # Errors
+    /// When the folder cannot be opened.
+    pub fn turn(&self) -> Result<Turn, Error> {
+        let root = File::open(&self.root).map_err(at(&self.root))?;
+        Flock::lock(root, FlockArg::LockExclusive)
+            .map(Turn)
+            .map_err(|(_, e)| at(&self.root)(e.into()))
+    }
+
+    /// A file without a name on the cache's file system, gone when it is closed.
+    ///
+    /// # Errors
+    /// When the file system has no such files, or is full.
+    pub fn spool(&self) -> Result<File, Error> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+        options.open(&self.dir).map_err(at(&self.dir))
+    }
+
+    /// Remembers for a time, a day at most, why an entry could not be made.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn set_note(&self, digest: &Digest, why: &str, holds: Duration) -> Result<(), Error> {
+        let path = self.note_file(digest);
+        let _ = fs::remove_file(&path);
+        let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(temporary)
-            .map_err(at(temporary))?;
-        write(&file)?;
-        file.sync_all().map_err(at(temporary))?;
-        fs::rename(temporary, entry).map_err(at(entry))?;
-        Ok(file)
+            .open(&path)
+            .map_err(at(&path))?;
+        file.write_all(why.as_bytes()).map_err(at(&path))?;
+        // The modification time of a note is the time until which it holds.
+        file.set_modified(SystemTime::now() + holds.min(MAX_NOTE.1)).map_err(at(&path))
+    }
+
+    /// Why an entry could not be made, as long as that is remembered.
+    pub fn note(&self, digest: &Digest) -> Option<String> {
+        let path = self.note_file(digest);
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
+        let meta = file.metadata().ok()?;
+        trusted(&path, &meta).ok()?;
+        if !holds(&meta) {
+            return None;
+        }
+        let mut why = String::new();
+        file.take(MAX_NOTE.0).read_to_string(&mut why).ok()?;
+        Some(why)
     }
 
     /// Forgets an entry that turned out to be unusable.
@@ -188,8 +273,8 @@ impl Cache {
     }
 
     /// Removes the entries used longest ago until the rest weighs at most `max_size` bytes, those of
-    /// other engines and what killed makers left included. Containers that run removed code keep it
-    /// mapped.
+    /// all engines and tiers and what killed makers left included, and notes that hold no longer.
+    /// Containers that run removed code keep it mapped.
     ///
     /// # Errors
     /// When the folder cannot be read; an entry that cannot be removed is passed over.
@@ -199,8 +284,11 @@ impl Cache {
             let Ok(files) = fs::read_dir(dir.path()) else { continue };
             entries.extend(files.flatten().filter_map(|file| {
                 let meta = file.metadata().ok()?;
-                // A maker's file is as new as its last write, so it is among the last to go.
                 let kind = file.path().extension()?.to_owned();
+                if kind == "note" && !holds(&meta) {
+                    let _ = fs::remove_file(file.path());
+                }
+                // A maker's file is as new as its last write, so it is among the last to go.
                 let counts = kind == "cwasm" || kind == "new";
                 counts.then_some((meta.modified().ok()?, meta.len(), file.path()))
             }));
@@ -221,6 +309,37 @@ impl Cache {
     fn entry(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{digest}.cwasm"))
     }
+
+    fn note_file(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}.note"))
+    }
+}
+
+/// Has `write` fill a file under another name, and gives it that of the entry once it is on disk.
+fn fill<E: From<Error>>(
+    temporary: &Path,
+    entry: &Path,
+    write: impl FnOnce(&File) -> Result<(), E>,
+) -> Result<File, E> {
+    // Left behind by a maker that was killed: we hold the lock, so nobody writes it now.
+    let _ = fs::remove_file(temporary);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(temporary)
+        .map_err(at(temporary))?;
+    write(&file)?;
+    file.sync_all().map_err(at(temporary))?;
+    fs::rename(temporary, entry).map_err(at(entry))?;
+    Ok(file)
+}
+
+/// Whether what a note says holds still; one from far in the future comes of a clock that was wrong.
+fn holds(note: &fs::Metadata) -> bool {
+    let left = note.modified().ok().and_then(|until| until.duration_since(SystemTime::now()).ok());
+    left.is_some_and(|left| left <= MAX_NOTE.1)
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -249,9 +368,13 @@ mod tests {
 
     fn fresh() -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Compatibility::of(&crate::engine::engine().unwrap());
-        let cache = Cache::open(&dir.path().join("code"), &engine).unwrap();
+        let cache = open(&dir.path().join("code"), Tier::Optimized).unwrap();
         (dir, cache)
+    }
+
+    fn open(root: &Path, tier: Tier) -> Result<Cache, Error> {
+        let engine = Compatibility::of(&crate::engine::engine(Tier::Optimized).unwrap());
+        Cache::open(root, &engine, tier)
     }
 
     fn put(cache: &Cache, name: &str, bytes: &[u8]) -> Digest {
@@ -294,9 +417,8 @@ mod tests {
     #[test]
     fn a_folder_that_others_can_write_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Compatibility::of(&crate::engine::engine().unwrap());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let error = Cache::open(dir.path(), &engine).unwrap_err().to_string();
+        let error = open(dir.path(), Tier::Optimized).unwrap_err().to_string();
         assert!(error.contains("plant native code"), "{error}");
     }
 
@@ -310,6 +432,50 @@ mod tests {
         cache.evict(150).unwrap();
         assert!(cache.get(&old).unwrap().is_none());
         assert!(cache.get(&new).unwrap().is_some());
+    }
+
+    #[test]
+    fn eviction_weighs_both_tiers_together() {
+        let (dir, optimized) = fresh();
+        let baseline = open(&dir.path().join("code"), Tier::Baseline).unwrap();
+        let digest = put(&baseline, "a", &[0; 100]);
+        assert!(optimized.get(&digest).unwrap().is_none(), "tiers share no entries");
+        put(&optimized, "a", &[0; 100]);
+        File::open(baseline.entry(&digest)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        optimized.evict(150).unwrap();
+        assert!(baseline.get(&digest).unwrap().is_none());
+        assert!(optimized.get(&digest).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_note_holds_for_its_time_or_until_the_entry_is_there_after_all() {
+        let (_dir, cache) = fresh();
+        let digest = Digest::of(b"a");
+        assert_eq!(cache.note(&digest), None);
+        cache.set_note(&digest, "too big", Duration::from_secs(60)).unwrap();
+        assert_eq!(cache.note(&digest).unwrap(), "too big");
+        cache.evict(0).unwrap();
+        assert_eq!(cache.note(&digest).unwrap(), "too big");
+        for wrong in [SystemTime::now(), SystemTime::now() + 2 * MAX_NOTE.1] {
+            File::open(cache.note_file(&digest)).unwrap().set_modified(wrong).unwrap();
+            assert_eq!(cache.note(&digest), None);
+        }
+        cache.evict(0).unwrap();
+        assert!(!cache.note_file(&digest).exists());
+        cache.set_note(&digest, "too big", Duration::from_secs(60)).unwrap();
+        put(&cache, "a", b"code");
+        assert_eq!(cache.note(&digest), None);
+    }
+
+    #[test]
+    fn a_module_has_one_place_in_the_queue() {
+        let (_dir, cache) = fresh();
+        assert!(cache.ticket(&Digest::of(b"a")).unwrap().is_none(), "there is no entry");
+        let digest = put(&cache, "a", b"code");
+        let held = cache.ticket(&digest).unwrap().unwrap();
+        assert!(cache.ticket(&digest).unwrap().is_none());
+        drop(held);
+        assert!(cache.ticket(&digest).unwrap().is_some());
     }
 
     #[test]

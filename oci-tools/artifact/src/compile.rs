@@ -72,15 +72,15 @@ fn looks_like(input: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::engine;
+    use crate::engine::{Tier, engine};
 
     fn words(input: &[u8]) -> String {
-        compile(&engine().unwrap(), input).unwrap_err().to_string()
+        compile(&engine(Tier::Optimized).unwrap(), input).unwrap_err().to_string()
     }
 
     #[test]
     fn text_and_binary_of_modules_and_components_compile() {
-        let engine = engine().unwrap();
+        let engine = engine(Tier::Optimized).unwrap();
         for text in ["(module)", "(component)"] {
             compile(&engine, text.as_bytes()).unwrap();
             compile(&engine, &wat::parse_str(text).unwrap()).unwrap();

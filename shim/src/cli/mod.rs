@@ -23,8 +23,8 @@ type Error = Box<dyn std::error::Error>;
 /// Runs the role that `argv` asks for. What goes wrong is said on standard error.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let argv: Vec<String> = argv.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    if let Some(["compile", root, digest]) = argv.get(1..).map(strs).as_deref() {
-        return compile::run(root, digest);
+    if let Some(["compile", work, root, digest]) = argv.get(1..).map(strs).as_deref() {
+        return compile::run(work, root, digest);
     }
     let name = args::program_name(&argv);
     let done = match Args::parse(&argv) {

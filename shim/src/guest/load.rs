@@ -115,6 +115,11 @@ impl Linkers {
         p2::add_to_linker_async(&mut linker).map_err(import)?;
         Ok(self.component.get_or_init(|| linker))
     }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
 }
 
 impl Loaded {

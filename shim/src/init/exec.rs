@@ -2,10 +2,10 @@
 //! joins where that one made, and may also be one of the built-in commands.
 
 use super::built_in::{self, BuiltIn, View};
+use super::load::load;
 use super::messages::{Failure, Order, Reason, ToInit, receive};
 use super::{
-    Program, Warm, begin, guest, load, out_of_order, set_limits, shell, take_streams,
-    wait_for_start,
+    Program, Warm, begin, guest, out_of_order, set_limits, shell, take_streams, wait_for_start,
 };
 use crate::image;
 use crate::sandbox::{namespaces, privileges};

@@ -4,6 +4,7 @@
 use crate::cgroup::Cgroup;
 use crate::spec::RootfsPart;
 use crate::sys::channel::Channel;
+use artifact::engine::Tier;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -61,8 +62,8 @@ pub enum ToInit {
     },
     /// The hooks of the host's side have run.
     HooksDone,
-    /// With a descriptor: the compiled code.
-    Code,
+    /// With a descriptor: compiled code, of this tier.
+    Code(Tier),
     /// Your user namespace has its ids.
     IdsMapped,
     /// Run the guest.
@@ -100,8 +101,8 @@ pub struct Need {
     pub digest: String,
     /// The entrypoint, for messages.
     pub word: String,
-    /// The code of the cache is damaged; make it anew.
-    pub again: bool,
+    /// The code of this tier that the cache has is damaged.
+    pub damaged: Option<Tier>,
 }
 
 /// Why a container could not be made.

@@ -8,6 +8,7 @@
 
 mod built_in;
 mod exec;
+mod load;
 mod messages;
 mod shell;
 pub mod zygote;
@@ -19,8 +20,7 @@ use crate::spec::{self, Mount, Plan, Process};
 use crate::sys;
 use crate::sys::channel::Channel;
 use crate::{cgroup, guest, image};
-use artifact::digest::Digest;
-use artifact::engine::Compatibility;
+use artifact::engine::{Compatibility, Tier};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, LinuxNamespaceType as Kind};
 use std::cell::OnceCell;
@@ -44,10 +44,9 @@ impl Warm {
         if let Some(tools) = self.0.get() {
             return Ok(tools);
         }
-        let engine = artifact::engine::engine()
-            .map_err(|e| Failure::new(Reason::Internal, format!("cannot make an engine: {e:#}")))?;
-        let compatibility = Compatibility::of(&engine);
-        Ok(self.0.get_or_init(|| Tools { compatibility, linkers: guest::Linkers::new(engine) }))
+        let linkers = load::linkers(Tier::Optimized)?;
+        let compatibility = Compatibility::of(linkers.engine());
+        Ok(self.0.get_or_init(|| Tools { compatibility, linkers }))
     }
 
     /// What any guest needs, and what only some do.
@@ -118,7 +117,7 @@ fn become_container(
     let root = rootfs::mount_all(&plan, &parts)?;
     creation_hooks(&plan, channel, Pid::from_raw(pid))?;
     let wasm = image::open(root.as_fd(), &plan.process.entry)?;
-    let loaded = load(&plan, wasm, channel, warm)?;
+    let loaded = load::load(&plan, wasm, channel, warm)?;
     rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
     drop(root);
     enter_user_namespace(&plan, channel, user.as_ref())?;
@@ -178,36 +177,6 @@ fn run_own_hooks(list: &[Hook], state: &str) -> Result<(), Failure> {
     let done = hooks::run_all(list, state);
     sys::signal::ignore_the_rest();
     Ok(done?)
-}
-
-/// Gets the compiled code of `wasm` from the shim, maps and links it. Code of the cache that turns
-/// out damaged is made anew, once.
-fn load(plan: &Plan, wasm: File, channel: &Channel, warm: &Warm) -> Result<guest::Loaded, Failure> {
-    let Tools { compatibility, linkers } = warm.tools()?;
-    let entry = &plan.process.entry;
-    let digest = Digest::of_reader(&wasm)?.to_string();
-    let mut again = false;
-    loop {
-        let need = FromInit::NeedCode(Need {
-            engine: compatibility.to_string(),
-            digest: digest.clone(),
-            word: entry.word.clone(),
-            again,
-        });
-        send(channel, &need, &[wasm.as_fd()])?;
-        let (ToInit::Code, mut fds) = receive(channel)? else {
-            return Err(out_of_order());
-        };
-        let code = File::from(fds.pop().ok_or_else(out_of_order)?);
-        match guest::Loaded::new(linkers, &code, entry.export.as_deref(), plan.max_guest_memory) {
-            Err(guest::Error::Code(_)) if !again => again = true,
-            Err(e) => {
-                let words = format!("cannot run {}: {e}", entry.word);
-                return Err(Failure::new(Reason::Unusable, words));
-            }
-            Ok(loaded) => return Ok(loaded),
-        }
-    }
 }
 
 fn enter_user_namespace(
@@ -275,19 +244,5 @@ impl From<sandbox::Error> for Failure {
 impl From<hooks::Error> for Failure {
     fn from(error: hooks::Error) -> Self {
         Self::new(Reason::Internal, error.to_string())
-    }
-}
-
-impl From<image::Error> for Failure {
-    fn from(error: image::Error) -> Self {
-        let reason = match error {
-            image::Error::NotFound(_) | image::Error::NoSuchFile(_) => Reason::NotFound,
-            _ => Reason::Unusable,
-        };
-        let hint = match reason {
-            Reason::NotFound => "; ENTRYPOINT must name a .wasm file of the image",
-            _ => "",
-        };
-        Self::new(reason, format!("{error}{hint}"))
     }
 }

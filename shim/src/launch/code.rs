@@ -1,29 +1,58 @@
 //! Compiled code for a container: from the node's cache, or from a compile child when it is not
 //! there yet. The shim itself never compiles.
+//!
+//! A big module's first start takes baseline code, which is made quickly; optimized code is made in
+//! the background then, and taken by later starts.
 
 use super::Error;
+use super::compiler::{Compiling, Work};
 use crate::init::{Failure, Need, Reason};
-use crate::sys::pidfd::PidFd;
-use crate::sys::polled::watch;
 use artifact::cache::{self, Cache};
 use artifact::digest::Digest;
-use artifact::engine::Compatibility;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::Pid;
+use artifact::engine::{Compatibility, Tier};
+use serde::Deserialize;
 use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
-use tokio::io::Interest;
 
-/// The compile child's exit code when the wasm, not the node, is at fault.
-pub const UNUSABLE: i32 = 2;
+/// Up to this many bytes of wasm, optimized code is made at once: that takes some 50 ms at most.
+const SMALL: u64 = 64 * 1024;
+
+/// Which code containers run, as the owner of a node chooses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compiler {
+    /// Baseline code until there is optimized code.
+    #[default]
+    Tiered,
+    /// Optimized code; the first start of a module waits for it.
+    Optimized,
+    /// Baseline code, but for modules that its compiler does not know all of.
+    Baseline,
+}
 
 /// Where code comes from.
 #[derive(Clone)]
 pub struct Code {
     root: PathBuf,
+}
+
+/// Code that a container can run.
+pub struct Found {
+    /// The entry of the cache.
+    pub file: File,
+    /// Which compiler made it.
+    pub tier: Tier,
+}
+
+/// What a container needs, understood.
+struct Wanted<'a> {
+    id: &'a str,
+    word: &'a str,
+    digest: Digest,
+    engine: Compatibility,
+    wasm: File,
+    compiler: Compiler,
 }
 
 impl Code {
@@ -34,69 +63,109 @@ impl Code {
 
     /// The code that `need` asks for, compiled from `wasm`; made now if it has to be. Concurrent
     /// calls on this node compile once.
-    pub(super) async fn get(&self, id: &str, need: &Need, wasm: OwnedFd) -> Result<File, Error> {
-        let Need { engine, digest, word, again } = need;
-        let internal = |words: String| Error::from(Failure::new(Reason::Internal, words));
-        let name = Digest::parse(digest).ok_or_else(|| internal(format!("bad digest {digest}")))?;
-        let engine =
-            Compatibility::parse(engine).ok_or_else(|| internal(format!("bad engine {engine}")))?;
-        let cache = Cache::open(&self.root, &engine).map_err(broken)?;
-        if *again {
-            log::warn!("{id}: the compiled code of {word} is damaged, compiling it anew");
-            cache.remove(&name).map_err(broken)?;
+    pub(super) async fn get(
+        &self,
+        id: &str,
+        need: &Need,
+        wasm: OwnedFd,
+        compiler: Compiler,
+    ) -> Result<Found, Error> {
+        let Need { engine, digest, word, damaged } = need;
+        let wanted = Wanted {
+            id,
+            word,
+            digest: Digest::parse(digest)
+                .ok_or_else(|| internal(format!("bad digest {digest}")))?,
+            engine: Compatibility::parse(engine)
+                .ok_or_else(|| internal(format!("bad engine {engine}")))?,
+            wasm: wasm.into(),
+            compiler,
+        };
+        if let Some(tier) = damaged {
+            log::warn!("{id}: the {tier} code of {word} is damaged, another is made");
+            self.cache(&wanted, *tier)?.remove(&wanted.digest).map_err(broken)?;
         }
-        if let Some(code) = cache.get(&name).map_err(broken)? {
-            log::info!("{id}: code of {word} (sha256:{digest}) taken from the cache");
-            return Ok(code);
+        let found = match self.find(&wanted)? {
+            Some(found) => found,
+            None => {
+                log::info!("{id}: compiling {word} (sha256:{digest})");
+                self.compile(&wanted).await?;
+                let gone = || internal(format!("the code of {word} left the cache as it was made"));
+                self.find(&wanted)?.ok_or_else(gone)?
+            }
+        };
+        if (compiler, found.tier) == (Compiler::Tiered, Tier::Baseline) {
+            self.optimize(&wanted).await?;
         }
-        log::info!("{id}: compiling {word} (sha256:{digest})");
-        self.compile(digest, word, wasm).await?;
-        cache
-            .get(&name)
-            .map_err(broken)?
-            .ok_or_else(|| internal(format!("the code of {word} left the cache as it was made")))
+        log::info!("{id}: {word} (sha256:{digest}) runs {} code", found.tier);
+        Ok(found)
     }
 
-    async fn compile(&self, digest: &str, word: &str, wasm: OwnedFd) -> Result<(), Error> {
-        let mut stderr =
-            File::from(memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
-        let mut child = Command::new("/proc/self/exe")
-            .arg("compile")
-            .arg(&self.root)
-            .arg(digest)
-            .env_clear()
-            .current_dir("/")
-            .stdin(wasm)
-            .stdout(Stdio::null())
-            .stderr(stderr.try_clone()?)
-            .spawn()?;
-        let pidfd = PidFd::open(Pid::from_raw(child.id() as i32))?;
-        let ended = watch(pidfd.as_fd(), Interest::READABLE).map_err(|(_, e)| e)?;
-        ended.readable().await?.retain_ready();
-        let status = child.wait()?;
-        if status.success() {
+    fn cache(&self, wanted: &Wanted<'_>, tier: Tier) -> Result<Cache, Failure> {
+        Cache::open(&self.root, &wanted.engine, tier).map_err(broken)
+    }
+
+    /// The best that the cache has of what is wanted.
+    fn find(&self, wanted: &Wanted<'_>) -> Result<Option<Found>, Failure> {
+        let of = |tier| {
+            let found = self.cache(wanted, tier)?.get(&wanted.digest).map_err(broken)?;
+            Ok(found.map(|file| Found { file, tier }))
+        };
+        match wanted.compiler {
+            Compiler::Optimized => of(Tier::Optimized),
+            Compiler::Tiered => match of(Tier::Optimized)? {
+                Some(found) => Ok(Some(found)),
+                None => of(Tier::Baseline),
+            },
+            Compiler::Baseline => match of(Tier::Baseline)? {
+                Some(found) => Ok(Some(found)),
+                None if self.cache(wanted, Tier::Baseline)?.note(&wanted.digest).is_some() => {
+                    of(Tier::Optimized)
+                }
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Makes what is wanted, and waits for it.
+    async fn compile(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
+        let tier = match wanted.compiler {
+            Compiler::Optimized => Tier::Optimized,
+            Compiler::Baseline => Tier::Baseline,
+            Compiler::Tiered if wanted.wasm.metadata()?.len() <= SMALL => Tier::Optimized,
+            Compiler::Tiered => Tier::Baseline,
+        };
+        self.start(Work::Now(tier), wanted)?.ended(wanted.word).await
+    }
+
+    /// Has optimized code made in the background, unless that is known to be in vain. What goes wrong
+    /// with it is no matter to the container.
+    async fn optimize(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
+        let Wanted { id, word, digest, .. } = wanted;
+        if let Some(why) = self.cache(wanted, Tier::Optimized)?.note(digest) {
+            log::info!("{id}: no optimized code of {word}, nor is it tried again yet: {why}");
             return Ok(());
         }
-        let mut said = String::new();
-        stderr.rewind()?;
-        stderr.take(8192).read_to_string(&mut said)?;
-        Err(failed(word, status, said.trim()).into())
+        let begun = match self.start(Work::InBackground, wanted) {
+            Ok(background) => background.alone().await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = begun {
+            log::warn!("{id}: cannot optimize {word} in the background: {e}");
+        }
+        Ok(())
+    }
+
+    fn start(&self, work: Work, wanted: &Wanted<'_>) -> Result<Compiling, Error> {
+        let wasm = wanted.wasm.try_clone()?.into();
+        Compiling::start(work, &self.root, &wanted.digest, wasm)
     }
 }
 
-fn failed(word: &str, status: ExitStatus, said: &str) -> Failure {
-    let reason = match status.code() {
-        Some(UNUSABLE) => Reason::Unusable,
-        _ => Reason::Internal,
-    };
-    match said {
-        "" => {
-            Failure::new(reason, format!("cannot compile {word}: the compiler ended with {status}"))
-        }
-        said => Failure::new(reason, format!("cannot run {word}: {said}")),
-    }
+fn internal(words: String) -> Failure {
+    Failure::new(Reason::Internal, words)
 }
 
 fn broken(error: cache::Error) -> Failure {
-    Failure::new(Reason::Internal, error.to_string())
+    internal(error.to_string())
 }

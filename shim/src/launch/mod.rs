@@ -2,6 +2,7 @@
 //! at the gate, or gone without a trace.
 
 mod code;
+mod compiler;
 mod exec;
 mod fork;
 mod saved;
@@ -9,7 +10,8 @@ mod streams;
 mod talk;
 mod terminal;
 
-pub use code::{Code, UNUSABLE};
+pub use code::{Code, Compiler};
+pub use compiler::{BACKGROUND, UNUSABLE};
 pub use exec::{Exec, Target};
 pub use fork::{First, Forks, Wanted, fork_zygote};
 pub use saved::Saved;
@@ -110,6 +112,7 @@ impl Launcher {
         location: &Location,
         rootfs: Vec<RootfsPart>,
         paths: &Paths,
+        compiler: Compiler,
     ) -> Result<Init, Error> {
         let Streams { inherited, stdin, terminal } = Streams::open(paths, &plan.process)?;
         let newborn = self.forks.take(wanted(&plan.isolation)?).await?;
@@ -136,23 +139,35 @@ impl Launcher {
         let wanted = wanted(&plan.isolation)?;
         let forks = self.forks.clone();
         let mut init = Init { pid, cgroup, pidfd, stdin, terminal, talk: None, forks, wanted };
-        match self.lead(plan, &mut init, talk).await {
+        match self.lead(plan, &mut init, talk, compiler).await {
             Ok(()) => Ok(init),
             Err(error) => Err(init.undo(error, &plan.bundle).await),
         }
     }
 
     /// Answers what the process asks for until it stands at the gate.
-    async fn lead(&self, plan: &Plan, init: &mut Init, talk: Talk) -> Result<(), Error> {
+    async fn lead(
+        &self,
+        plan: &Plan,
+        init: &mut Init,
+        talk: Talk,
+        compiler: Compiler,
+    ) -> Result<(), Error> {
         Saved::write(&plan.bundle, init)?;
         let pid = init.pid.as_raw();
         talk.tell(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
-        self.answer(plan, init.pid, &talk).await?;
+        self.answer(plan, init.pid, &talk, compiler).await?;
         init.talk = Some(talk);
         Ok(())
     }
 
-    async fn answer(&self, plan: &Plan, pid: Pid, talk: &Talk) -> Result<(), Error> {
+    async fn answer(
+        &self,
+        plan: &Plan,
+        pid: Pid,
+        talk: &Talk,
+        compiler: Compiler,
+    ) -> Result<(), Error> {
         loop {
             let (message, mut fds) = talk.receive().await?;
             match message {
@@ -164,8 +179,8 @@ impl Launcher {
                 }
                 FromInit::NeedCode(need) => {
                     let wasm = fds.pop().ok_or_else(out_of_order)?;
-                    let code = self.code.get(&plan.id, &need, wasm).await?;
-                    talk.tell(&ToInit::Code, &[code.as_fd()]).await?;
+                    let code = self.code.get(&plan.id, &need, wasm, compiler).await?;
+                    talk.tell(&ToInit::Code(code.tier), &[code.file.as_fd()]).await?;
                 }
                 FromInit::MapIds => {
                     namespaces::map_ids(&plan.isolation, pid)?;

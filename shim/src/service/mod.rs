@@ -92,6 +92,7 @@ impl Task for Service {
             systemd_cgroup: options.systemd_cgroup,
             max_guest_memory: options.max_guest_memory,
             built_ins: options.exec_built_ins,
+            compiler: options.compiler,
         };
         let pid = self.tasks.create(request).await.map_err(rpc)?;
         Ok(api::CreateTaskResponse { pid: pid.as_raw() as u32, ..Default::default() })

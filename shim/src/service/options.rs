@@ -4,6 +4,7 @@
 //! Both send `runtimeoptions.v1.Options{type_url = 1, config_path = 2, config_body = 3}`
 //! (<https://github.com/containerd/containerd/blob/main/api/types/runtimeoptions/v1/api.proto>).
 
+use crate::launch::Compiler;
 use containerd_shim_protos::protobuf::{self, CodedInputStream, well_known_types::any::Any};
 use serde::Deserialize;
 use std::fs;
@@ -22,6 +23,9 @@ pub struct Options {
     /// The most linear memory that a guest may have, in bytes.
     #[serde(rename = "MaxGuestMemory", deserialize_with = "amount")]
     pub max_guest_memory: Option<u64>,
+    /// Which code containers run: `tiered`, `optimized` or `baseline`.
+    #[serde(rename = "Compiler")]
+    pub compiler: Compiler,
     /// Commands like `@stat` can be executed in containers.
     #[serde(rename = "ExecBuiltins")]
     pub exec_built_ins: bool,
@@ -29,7 +33,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { systemd_cgroup: false, max_guest_memory: None, exec_built_ins: true }
+        Self {
+            systemd_cgroup: false,
+            max_guest_memory: None,
+            compiler: Compiler::default(),
+            exec_built_ins: true,
+        }
     }
 }
 
@@ -38,7 +47,7 @@ impl Default for Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, ExecBuiltins"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, Compiler, ExecBuiltins"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -161,6 +170,17 @@ mod tests {
     fn built_in_commands_are_there_until_they_are_switched_off() {
         assert!(read(Some(&any("", "SystemdCgroup = true"))).unwrap().exec_built_ins);
         assert!(!read(Some(&any("", "ExecBuiltins = false"))).unwrap().exec_built_ins);
+    }
+
+    #[test]
+    fn a_compiler_is_chosen_by_name_and_is_tiered_unless_one_is() {
+        let chosen = |body: &str| read(Some(&any("", body))).map(|options| options.compiler);
+        assert_eq!(chosen("SystemdCgroup = true").unwrap(), Compiler::Tiered);
+        assert_eq!(chosen("Compiler = \"tiered\"").unwrap(), Compiler::Tiered);
+        assert_eq!(chosen("Compiler = \"optimized\"").unwrap(), Compiler::Optimized);
+        assert_eq!(chosen("Compiler = \"baseline\"").unwrap(), Compiler::Baseline);
+        let error = chosen("Compiler = \"fast\"").unwrap_err().to_string();
+        assert!(error.contains("fast") && error.contains("optimized"), "{error}");
     }
 
     #[test]

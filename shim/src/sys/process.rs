@@ -71,6 +71,21 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets every other process go first, from here on and for its children.
+///
+/// # Errors
+/// What setpriority(2) or sched_setscheduler(2) fails with.
+pub fn yield_to_all() -> io::Result<()> {
+    // SAFETY: plain system call without pointers.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) })?;
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer is to a live, initialised structure.
+    Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &none) })?;
+    // Of a session outside all cgroups, the kernel may weigh the whole instead of its processes.
+    let _ = std::fs::write("/proc/self/autogroup", "19");
+    Ok(())
+}
+
 /// Sets the NIS domain name of this process's UTS namespace.
 ///
 /// # Errors

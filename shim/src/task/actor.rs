@@ -64,7 +64,8 @@ impl Actor {
         let path = plan.cgroups_path.as_deref();
         let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
         let rootfs = request.rootfs.clone();
-        let mut init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
+        let (streams, compiler) = (&request.streams, request.compiler);
+        let mut init = launcher.create(&plan, &location, rootfs, streams, compiler).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
         let oom = OomWatch::new(&init.cgroup);
@@ -246,6 +247,7 @@ impl Actor {
             held: held.map_err(|source| Error::Io { id: id.clone(), source })?,
             cgroup: init.cgroup.clone(),
             built_ins: self.request.built_ins,
+            compiler: self.request.compiler,
         };
         self.execs.add(target, request)
     }

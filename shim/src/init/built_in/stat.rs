@@ -104,11 +104,13 @@ impl Process {
     }
 }
 
-/// The digest of the wasm whose compiled code is mapped: the code cache's files are named after it.
+/// The digest of the wasm whose compiled code is mapped, after which the code cache's files are named,
+/// and the tier if that is not the usual one.
 fn code(maps: &str) -> Option<String> {
     let path = maps.lines().find_map(|line| line.strip_suffix(".cwasm"))?;
-    let digest = path.rsplit('/').next()?;
-    Some(format!("sha256:{}", digest.get(..12)?))
+    let (folder, digest) = path.rsplit_once('/')?;
+    let tier = if folder.ends_with("-baseline") { " baseline" } else { "" };
+    Some(format!("sha256:{}{tier}", digest.get(..12)?))
 }
 
 /// The sockets that these processes have open, as the network namespace of `init` shows them.

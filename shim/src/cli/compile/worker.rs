@@ -1,0 +1,108 @@
+//! The process that reads hostile wasm.
+
+use super::{Error, internal};
+use crate::launch::UNUSABLE;
+use crate::sys;
+use crate::sys::fork::PidNamespace;
+use artifact::compile;
+use artifact::engine::Engine;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
+
+/// `nobody` of every distribution.
+const NOBODY: u32 = 65534;
+
+/// (resource, the most that compiling one module may take, in its unit)
+const LIMITS: [(u32, u64); 4] = [
+    (libc::RLIMIT_DATA, 4 << 30),
+    (libc::RLIMIT_CPU, 900),
+    (libc::RLIMIT_FSIZE, 4 << 30),
+    (libc::RLIMIT_CORE, 0),
+];
+
+/// The worker's exit code when it could not be locked in.
+const NOT_LOCKED_IN: i32 = 1;
+
+/// Its exit code when the cache's file system takes no more.
+const FULL: i32 = 3;
+
+/// Compiles `wasm` to `out`, in a child that holds nothing else.
+pub fn compile(engine: &Engine, wasm: &[u8], out: &File) -> Result<(), Error> {
+    let unstarted = |e: io::Error| internal(format!("cannot start the compiler: {e}"));
+    let stderr = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(|e| unstarted(e.into()))?;
+    // Alone in a pid namespace: another compiler is the same user's.
+    let Some(child) = sys::fork::fork_into(PidNamespace::New).map_err(unstarted)? else {
+        let _ = sys::fd::become_standard(stderr.as_fd(), 2);
+        sys::process::exit_now(compile_locked_in(engine, wasm, out));
+    };
+    let ended = waitpid(child, None);
+    let mut said = String::new();
+    let mut stderr = File::from(stderr);
+    let _ = stderr.rewind().and_then(|()| stderr.take(8192).read_to_string(&mut said));
+    let said = said.trim().to_owned();
+    match ended {
+        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+        Ok(WaitStatus::Exited(_, FULL)) => Err(internal(format!(
+            "cannot write the compiled code ({said}); make room on its file system"
+        ))),
+        Ok(WaitStatus::Exited(_, NOT_LOCKED_IN)) => Err(internal(said)),
+        Ok(WaitStatus::Exited(..)) => Err(Error::Refused(said)),
+        // For want of memory, or by somebody's hand.
+        Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {
+            Err(internal("the compiler was ended by SIGKILL; it may take 4 GiB of memory"))
+        }
+        Ok(WaitStatus::Signaled(_, signal, _)) => Err(Error::Refused(format!(
+            "the compiler was ended by {signal}; it may take 4 GiB of memory and 15 minutes"
+        ))),
+        other => Err(internal(format!("the compiler was lost: {other:?}"))),
+    }
+}
+
+/// The child: gives up everything but its input, its output and standard error, then compiles.
+fn compile_locked_in(engine: &Engine, wasm: &[u8], mut out: &File) -> i32 {
+    if let Err(e) = lock_in(out) {
+        eprintln!("cannot lock the compiler in: {e}");
+        return NOT_LOCKED_IN;
+    }
+    match compile::compile(engine, wasm) {
+        Ok(code) => match out.write_all(&code) {
+            Ok(()) => 0,
+            Err(e) => {
+                eprintln!("{e}");
+                FULL
+            }
+        },
+        Err(e) => {
+            eprintln!("{e}");
+            UNUSABLE
+        }
+    }
+}
+
+fn lock_in(out: &File) -> io::Result<()> {
+    sys::fd::close_all_but(&[out.as_fd()])?;
+    // The first to go when memory runs out, before the shim whose score it has.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
+    for (resource, most) in LIMITS {
+        let hard = sys::process::hard_limit(resource)?;
+        // The last second is for the signal that names the limit; at the hard one it is SIGKILL.
+        let spare = if resource == libc::RLIMIT_CPU { 1 } else { 0 };
+        sys::process::set_limit(resource, most.min(hard), (most + spare).min(hard))?;
+    }
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
+    // A folder of its own in which there is nothing that anybody could open for writing.
+    nix::unistd::chroot("/proc/self/fdinfo")?;
+    nix::unistd::chdir("/")?;
+    setgroups(&[])?;
+    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
+    setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+    nix::sys::prctl::set_no_new_privs()?;
+    nix::sys::prctl::set_dumpable(false)?;
+    sys::process::die_with_parent()
+}
