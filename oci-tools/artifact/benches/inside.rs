@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use artifact::cache::{self, Cache};
 use artifact::compile::compile;
 use artifact::digest::Digest;
-use artifact::engine::{self, Compatibility};
+use artifact::engine::{self, Compatibility, Tier};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// `functions` functions, each a loop over memory.
@@ -28,7 +28,7 @@ fn module(functions: usize) -> Vec<u8> {
 }
 
 fn inside(c: &mut Criterion) {
-    let engine = engine::engine().expect("an engine");
+    let engine = engine::engine(Tier::Optimized).expect("an engine");
     let wasm = module(500);
     c.bench_function("compile 500 functions", |b| {
         b.iter(|| compile(&engine, &wasm).expect("code"))
@@ -42,7 +42,7 @@ fn inside(c: &mut Criterion) {
 
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("code");
-    let cache = Cache::open(&root, &Compatibility::of(&engine)).expect("a cache");
+    let cache = Cache::open(&root, &Compatibility::of(&engine), Tier::Optimized).expect("a cache");
     let digest = Digest::of(&wasm);
     let code = compile(&engine, &wasm).expect("code");
     let lock = cache.lock(&digest).expect("nobody else's");
@@ -61,7 +61,7 @@ fn inside(c: &mut Criterion) {
         b.iter(|| engine::load_module(&engine, path).expect("loads"))
     });
     c.bench_function("make an engine", |b| {
-        b.iter_with_large_drop(|| engine::engine().expect("an engine"))
+        b.iter_with_large_drop(|| engine::engine(Tier::Optimized).expect("an engine"))
     });
 }
 
