@@ -80,6 +80,11 @@ impl Docker {
         Container { docker: *self, name, id }
     }
 
+    /// A container that was made otherwise.
+    pub fn adopt(&self, name: String, id: String) -> Container {
+        Container { docker: *self, name, id }
+    }
+
     /// Loads an image once, and returns its name.
     #[track_caller]
     pub fn load(&self, image: &Image) -> String {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, process, thread};
@@ -54,6 +54,11 @@ fn run(args: &[String]) -> Result {
                 _ => "other",
             };
             say(format!("{kind} {}", meta.len()))
+        }
+        ["terminals"] => {
+            let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+            let all = [input.is_terminal(), output.is_terminal(), error.is_terminal()];
+            say(format!("{all:?}"))
         }
         ["count"] => say(io::copy(&mut io::stdin(), &mut io::sink())?),
         ["echo-stdin"] => copy(&mut io::stdin()),

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use containerd_shim_protos::api::ForwardRequest;
 use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
+    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused,
+    TaskResumed, TaskStart,
 };
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::protobuf::{self, Message};
@@ -24,7 +25,13 @@ pub enum Event {
     Resumed(String),
     /// The kernel killed in it for want of memory.
     OutOfMemory(String),
-    /// With the pid and the exit status.
+    /// With the id of the process.
+    ExecAdded(String, String),
+    /// With the id of the process and its pid.
+    ExecStarted(String, String, u32),
+    /// Of a process that was executed: with its id, its pid and the exit status.
+    ExecExit(String, String, u32, u32),
+    /// Of the container's own process: with the pid and the exit status.
     Exit(String, u32, u32),
     /// With the pid and the exit status.
     Delete(String, u32, u32),
@@ -40,6 +47,9 @@ impl Event {
             | Self::Paused(id)
             | Self::Resumed(id)
             | Self::OutOfMemory(id)
+            | Self::ExecAdded(id, ..)
+            | Self::ExecStarted(id, ..)
+            | Self::ExecExit(id, ..)
             | Self::Exit(id, ..)
             | Self::Delete(id, ..) => Some(id),
             Self::Other(_) => None,
@@ -65,10 +75,22 @@ impl Event {
             topics::TASK_OOM_EVENT_TOPIC => {
                 Self::OutOfMemory(TaskOOM::parse_from_bytes(body)?.container_id)
             }
+            topics::TASK_EXEC_ADDED_EVENT_TOPIC => {
+                let event = TaskExecAdded::parse_from_bytes(body)?;
+                Self::ExecAdded(event.container_id, event.exec_id)
+            }
+            topics::TASK_EXEC_STARTED_EVENT_TOPIC => {
+                let event = TaskExecStarted::parse_from_bytes(body)?;
+                Self::ExecStarted(event.container_id, event.exec_id, event.pid)
+            }
             topics::TASK_EXIT_EVENT_TOPIC => {
                 let event = TaskExit::parse_from_bytes(body)?;
                 assert!(event.exited_at.seconds > 1_500_000_000, "no time of exit: {event:?}");
-                Self::Exit(event.container_id, event.pid, event.exit_status)
+                if event.id == event.container_id {
+                    Self::Exit(event.id, event.pid, event.exit_status)
+                } else {
+                    Self::ExecExit(event.container_id, event.id, event.pid, event.exit_status)
+                }
             }
             topics::TASK_DELETE_EVENT_TOPIC => {
                 let event = TaskDelete::parse_from_bytes(body)?;

@@ -6,12 +6,14 @@
 
 mod events;
 mod fifo;
+mod process;
 pub mod raw;
 mod remains;
 mod task;
 
 pub use events::Event;
 pub use fifo::{Outlet, inlet};
+pub use process::Process;
 pub use remains::{cgroups, group_file, processes};
 pub use task::{Answer, Refusal, Shim};
 

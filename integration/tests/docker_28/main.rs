@@ -2,10 +2,12 @@
 
 mod cache;
 mod command_line;
+mod exec;
 mod exit_codes;
 mod faults;
 mod guests;
 mod harness;
+mod health;
 mod identity;
 mod limits;
 mod mounts;
@@ -17,6 +19,7 @@ mod refusals;
 mod restart;
 mod signals;
 mod stdio;
+mod terminal;
 mod verbs;
 mod with_ctr;
 

@@ -33,13 +33,6 @@ fn a_component_of_an_unknown_world() {
 }
 
 #[test]
-fn a_terminal_as_long_as_there_are_none() {
-    let (docker, _turn) = docker();
-    let container = docker.create(&["-t"], &PROBE, &[]);
-    container.cli(&["start"]).fails().complains_of(&["not implemented yet: terminals"]);
-}
-
-#[test]
 fn an_export_that_is_not_there() {
     refused("/usr/bin/tool.wasm#nothing", &["nothing"]);
 }

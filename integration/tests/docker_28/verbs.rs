@@ -96,14 +96,3 @@ fn events_come_in_order() {
         .collect();
     assert_eq!(actions, ["create", "start", "die"]);
 }
-
-#[test]
-fn verbs_of_later_say_so() {
-    let (docker, _turn) = docker();
-    let container = docker.start(&[], &PROBE, &["sleep", "1000"]);
-    container.says("sleeping");
-    let done = docker.cli(&["exec", &container.name, "/probe-p1.wasm"]).fails();
-    // docker tells this one on its standard output.
-    assert!(done.text().contains("not implemented yet: exec"), "{done}");
-    assert!(container.runs());
-}

@@ -30,3 +30,40 @@ fn a_container_outlives_containerd() {
     ctr.cli(&["container", "rm", &id]).ok();
     leaks::none_of(host, &id);
 }
+
+#[test]
+fn processes_are_executed_and_have_terminals() {
+    let (ctr, _turn) = crate::ctr();
+    let running = ctr.spawn(&[], &PROBE, &["sleep", "1000"]);
+    running.command.says("sleeping");
+    let exec = |flags: &[&str], args: &[&str]| {
+        let words = [&["task", "exec", "--exec-id", "one"], flags, &[running.id.as_str()], args];
+        ctr.cli(&words.concat())
+    };
+    assert_eq!(exec(&[], &[PROBE.entry, "args"]).ok().lines(), [PROBE.entry, "args"]);
+    exec(&[], &[PROBE.entry, "exit", "7"]).exits(7);
+    exec(&[], &["ls"]).fails().complains_of(&["\"ls\"", PROBE.entry, "@help"]);
+    let line = format!("ctr task exec -t --exec-id two {} {} terminals", running.id, PROBE.entry);
+    let done = ctr.0.exec(&["script", "-qec", &line, "/dev/null"]).ok();
+    assert!(done.text().contains("[true, true, true]"), "{done}");
+    ctr.cli(&["task", "kill", "-s", "SIGKILL", &running.id]).ok();
+    running.command.finish(integration::command::DEADLINE).exits(137);
+    leaks::none_of(ctr.0, &running.id);
+}
+
+#[test]
+fn a_task_has_a_terminal() {
+    let (ctr, _turn) = crate::ctr();
+    let (id, image) = (unique("terminal"), ctr.import(&PROBE));
+    let line = format!(
+        "ctr run --rm -t --runtime {RUNTIME} --platform {PLATFORM} {image} {id} {} echo-stdin",
+        PROBE.entry
+    );
+    let mut session = ctr.0.spawn(&["script", "-qec", &line, "/dev/null"]);
+    session.write(b"first\n");
+    // Its own echo may come first, until ctr has its terminal under control.
+    wait::until("an echo and an answer", || session.so_far().matches("first").count() >= 2);
+    session.write(b"\x03");
+    session.finish(integration::command::DEADLINE).exits(130);
+    leaks::none_of(ctr.0, &id);
+}

@@ -1,8 +1,6 @@
 //! One task from Create to Shutdown, and every call at the wrong moment.
 
-use containerd_shim_protos::api::{
-    CheckpointTaskRequest, ExecProcessRequest, ResizePtyRequest, Status,
-};
+use containerd_shim_protos::api::{CheckpointTaskRequest, Status};
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use integration::bundle::Bundle;
 use integration::mock::{Event, Mock, Refusal, Shim};
@@ -150,38 +148,6 @@ fn a_task_that_is_not_there_is_named_in_the_error() {
         assert_eq!(refusal.code, Some(Code::NOT_FOUND), "{refusal:?}");
         refusal.names(&["stranger"]);
     }
-    shim.finish(&mock, &bundle);
-}
-
-#[test]
-fn verbs_of_later_answer_that_they_are_not_implemented_yet() {
-    let mock = Mock::new();
-    let (bundle, shim) = created(&mock, SPIN);
-    shim.start(&bundle.id).expect("the task can be started");
-    let id = bundle.id.clone();
-    let answers = [
-        (
-            "resize of a terminal",
-            shim.call::<Empty>(
-                "ResizePty",
-                &ResizePtyRequest { id: id.clone(), ..Default::default() },
-            ),
-        ),
-        (
-            "exec",
-            shim.call(
-                "Exec",
-                &ExecProcessRequest { id: id.clone(), exec_id: "one".into(), ..Default::default() },
-            ),
-        ),
-    ];
-    for (verb, answer) in answers {
-        let refusal = answer.expect_err("it is not implemented");
-        assert_eq!(refusal.code, Some(Code::UNIMPLEMENTED), "{verb}: {refusal:?}");
-        refusal.names(&[&format!("not implemented yet: {verb}")]);
-    }
-    shim.kill(&id, Signal::SIGKILL).expect("a running task can be killed");
-    shim.wait(&id).expect("it ends");
     shim.finish(&mock, &bundle);
 }
 

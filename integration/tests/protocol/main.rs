@@ -3,11 +3,13 @@
 
 mod bad_input;
 mod bootstrap;
+mod built_ins;
 mod cache;
 mod compiler;
 mod counts;
 mod crash;
 mod escapes;
+mod exec;
 mod faults;
 mod groups;
 mod hooks;
@@ -19,6 +21,7 @@ mod pause;
 mod signals;
 mod stats;
 mod stdio;
+mod terminal;
 mod update;
 mod users;
 mod zygote;

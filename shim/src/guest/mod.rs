@@ -8,6 +8,7 @@ mod stdio;
 mod wasi;
 
 pub use load::{Error, Linkers, Loaded};
+pub use wasi::folders;
 
 use crate::spec::Plan;
 use tokio::runtime::{Builder, Runtime};

@@ -34,15 +34,22 @@ pub fn context(plan: &Plan, streams: &Streams) -> wasmtime::Result<WasiCtxBuilde
     if !process.env.iter().any(|pair| pair.starts_with("PWD=")) {
         context.env("PWD", &cwd);
     }
-    let root = if plan.rootfs_read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-    preopen(&mut context, Path::new("/"), root)?;
-    for mount in &plan.mounts {
-        let perms = if mount.read_only() { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        if mount.kind != MountKind::Withheld && mount.destination.is_dir() {
-            preopen(&mut context, &mount.destination, perms)?;
-        }
+    for (path, read_only) in folders(plan) {
+        let perms = if read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        preopen(&mut context, path, perms)?;
     }
     Ok(context)
+}
+
+/// The folders that a guest is granted, as far as its user may open them, and whether read-only. To
+/// be called within the container's root.
+pub fn folders(plan: &Plan) -> impl Iterator<Item = (&Path, bool)> {
+    let mounts = plan.mounts.iter().filter(|mount| mount.kind != MountKind::Withheld);
+    std::iter::once((Path::new("/"), plan.rootfs_read_only)).chain(
+        mounts
+            .filter(|mount| mount.destination.is_dir())
+            .map(|mount| (mount.destination.as_path(), mount.read_only())),
+    )
 }
 
 fn preopen(context: &mut WasiCtxBuilder, path: &Path, perms: FsPerms) -> wasmtime::Result<()> {

@@ -25,12 +25,34 @@ pub struct Seed {
     pub max_guest_memory: Option<u64>,
 }
 
+/// What a newborn process executes in a container that is there already.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The container's id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// The pid of its own process on the host.
+    pub init: i32,
+    /// The ceiling of a guest's memory, in bytes.
+    pub max_guest_memory: Option<u64>,
+    /// Whether it may be a built-in command.
+    pub built_ins: bool,
+    /// For one of those, the pids on the host of the processes that there are: in a pid namespace of
+    /// its own, the process sees other numbers.
+    pub processes: Vec<i32>,
+}
+
 /// From the shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToInit {
     /// With three descriptors, the standard streams: become this.
     Become(Seed),
-    /// Your control group is there; your pid on the host is this.
+    /// With four descriptors, the standard streams and a file that holds the specification's
+    /// `process`: execute that.
+    Exec(Order),
+    /// Your control group is there; your pid on the host is this. To one that is executed in a
+    /// container with a descriptor, the pidfd of the container's own process.
     Go {
         /// The pid.
         pid: i32,

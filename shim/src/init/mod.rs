@@ -6,13 +6,16 @@
 //! Until then it can fail with an error that Create answers with; after that it is the guest, and
 //! holds nothing of the shim.
 
+mod built_in;
+mod exec;
 mod messages;
+mod shell;
 pub mod zygote;
 
-pub use messages::{Failure, FromInit, Need, Reason, Seed, ToInit, receive, send};
+pub use messages::{Failure, FromInit, Need, Order, Reason, Seed, ToInit, receive, send};
 
 use crate::sandbox::{self, hooks, namespaces, privileges, rootfs};
-use crate::spec::{self, Mount, Plan};
+use crate::spec::{self, Mount, Plan, Process};
 use crate::sys;
 use crate::sys::channel::Channel;
 use crate::{cgroup, guest, image};
@@ -22,7 +25,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, LinuxNamespaceType as Kind};
 use std::cell::OnceCell;
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -68,49 +71,39 @@ fn live(channel: Channel, warm: &Warm) -> i32 {
             let _ = warm.tools();
             receive(&channel)
         });
-    // Nobody needs it after all, or nobody is left.
-    let Ok((ToInit::Become(seed), streams)) = born else { return 1 };
-    let plan = match become_container(&seed, streams) {
-        Ok(plan) => plan,
-        Err(failure) => return give_up(&channel, failure),
+    let program = match born {
+        Ok((ToInit::Become(seed), fds)) => become_container(&seed, fds, &channel, warm),
+        Ok((ToInit::Exec(order), fds)) => exec::prepare(&order, fds, &channel, warm),
+        // Nobody needs it after all, or nobody is left.
+        _ => return 1,
     };
-    match prepare(&plan, &seed, &channel, warm) {
-        Ok(guest) => match wait_for_start(&plan, &channel) {
-            Ok(()) => {
-                // The last that connects this process with the shim.
-                drop(channel);
-                guest.run()
-            }
-            Err(_) => 1,
-        },
-        Err(failure) => give_up(&channel, failure),
+    match program {
+        Ok(program) => {
+            // The last that connects this process with the shim.
+            drop(channel);
+            program()
+        }
+        Err(failure) => {
+            let _ = send(&channel, &FromInit::Failed(failure), &[]);
+            1
+        }
     }
 }
 
-fn give_up(channel: &Channel, failure: Failure) -> i32 {
-    let _ = send(channel, &FromInit::Failed(failure), &[]);
-    1
-}
+/// What runs behind the last gate, and gives the exit code.
+type Program = Box<dyn FnOnce() -> i32>;
 
-/// Takes the container's streams, and its specification, which the shim has found to be good.
-fn become_container(seed: &Seed, streams: Vec<OwnedFd>) -> Result<Plan, Failure> {
-    if streams.len() != 3 {
-        return Err(out_of_order());
-    }
-    for (target, stream) in (0..).zip(&streams) {
-        sys::fd::become_standard(stream.as_fd(), target)?;
-    }
-    let mut plan = spec::read(&seed.bundle, &seed.id)?;
-    plan.max_guest_memory = seed.max_guest_memory;
-    Ok(plan)
-}
-
-fn prepare(
-    plan: &Plan,
+fn become_container(
     seed: &Seed,
+    streams: Vec<OwnedFd>,
     channel: &Channel,
     warm: &Warm,
-) -> Result<guest::Guest, Failure> {
+) -> Result<Program, Failure> {
+    take_streams(&streams)?;
+    drop(streams);
+    // The shim has found it to be good.
+    let mut plan = spec::read(&seed.bundle, &seed.id)?;
+    plan.max_guest_memory = seed.max_guest_memory;
     let parts: Vec<Mount> = seed.rootfs.iter().map(Mount::of_rootfs).collect();
     sys::process::set_title(&plan.process.args)?;
     let user = namespaces::open(&plan.isolation, Kind::User)?;
@@ -121,20 +114,47 @@ fn prepare(
     };
     cgroup.join()?;
     namespaces::enter_cgroup(&plan.isolation)?;
-    for warning in privileges::set_limits(&plan.process)? {
+    set_limits(&plan.process, channel)?;
+    let root = rootfs::mount_all(&plan, &parts)?;
+    creation_hooks(&plan, channel, Pid::from_raw(pid))?;
+    let wasm = image::open(root.as_fd(), &plan.process.entry)?;
+    let loaded = load(&plan, wasm, channel, warm)?;
+    rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
+    drop(root);
+    enter_user_namespace(&plan, channel, user.as_ref())?;
+    privileges::drop_to(&plan.process)?;
+    let guest = guest(loaded, &plan)?;
+    // Landlock and seccomp stand here, once all that they forbid is done.
+    wait_for_start(channel)?;
+    let state = hooks::state(&plan, "created", Some(Pid::from_raw(pid)));
+    run_own_hooks(&plan.hooks.start_container, &state)?;
+    begin(channel)?;
+    Ok(Box::new(|| guest.run()))
+}
+
+/// Takes the streams; a terminal becomes that of this process's session.
+fn take_streams(streams: &[OwnedFd]) -> Result<(), Failure> {
+    let [stdin, _, _] = streams else {
+        return Err(out_of_order());
+    };
+    for (target, stream) in (0..).zip(streams) {
+        sys::fd::become_standard(stream.as_fd(), target)?;
+    }
+    if stdin.is_terminal() {
+        sys::pty::control(stdin.as_fd())?;
+    }
+    Ok(())
+}
+
+fn set_limits(process: &Process, channel: &Channel) -> Result<(), Failure> {
+    for warning in privileges::set_limits(process)? {
         send(channel, &FromInit::Warning(warning), &[])?;
     }
-    let root = rootfs::mount_all(plan, &parts)?;
-    creation_hooks(plan, channel, Pid::from_raw(pid))?;
-    let loaded = load(plan, channel, warm, &root)?;
-    rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
-    enter_user_namespace(plan, channel, user.as_ref())?;
-    privileges::drop_to(&plan.process)?;
-    let guest = guest::Guest::new(loaded, plan)
-        .map_err(|e| Failure::new(Reason::Internal, format!("{e:#}")))?;
-    // Landlock and seccomp stand here, once all that they forbid is done.
-    send(channel, &FromInit::Ready, &[])?;
-    Ok(guest)
+    Ok(())
+}
+
+fn guest(loaded: guest::Loaded, plan: &Plan) -> Result<guest::Guest, Failure> {
+    guest::Guest::new(loaded, plan).map_err(|e| Failure::new(Reason::Internal, format!("{e:#}")))
 }
 
 /// The hooks before pivot_root: the shim runs those of its side, this process its own.
@@ -160,17 +180,11 @@ fn run_own_hooks(list: &[Hook], state: &str) -> Result<(), Failure> {
     Ok(done?)
 }
 
-/// Opens the entrypoint, gets its compiled code from the shim, maps and links it. Code of the cache
-/// that turns out damaged is made anew, once.
-fn load(
-    plan: &Plan,
-    channel: &Channel,
-    warm: &Warm,
-    root: &OwnedFd,
-) -> Result<guest::Loaded, Failure> {
+/// Gets the compiled code of `wasm` from the shim, maps and links it. Code of the cache that turns
+/// out damaged is made anew, once.
+fn load(plan: &Plan, wasm: File, channel: &Channel, warm: &Warm) -> Result<guest::Loaded, Failure> {
     let Tools { compatibility, linkers } = warm.tools()?;
     let entry = &plan.process.entry;
-    let wasm = image::open(root.as_fd(), entry)?;
     let digest = Digest::of_reader(&wasm)?.to_string();
     let mut again = false;
     loop {
@@ -215,16 +229,17 @@ fn enter_user_namespace(
     Ok(())
 }
 
-/// The second gate, and what lies between it and the guest.
-fn wait_for_start(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
-    let (ToInit::Start { pid }, _) = receive(channel)? else {
-        return Err(out_of_order());
-    };
-    let state = hooks::state(plan, "created", Some(Pid::from_raw(pid)));
-    if let Err(failure) = run_own_hooks(&plan.hooks.start_container, &state) {
-        send(channel, &FromInit::Failed(failure.clone()), &[])?;
-        return Err(failure);
+/// The second gate.
+fn wait_for_start(channel: &Channel) -> Result<(), Failure> {
+    send(channel, &FromInit::Ready, &[])?;
+    match receive(channel)? {
+        (ToInit::Start { .. }, _) => Ok(()),
+        _ => Err(out_of_order()),
     }
+}
+
+/// The last step before the program.
+fn begin(channel: &Channel) -> Result<(), Failure> {
     send(channel, &FromInit::Running, &[])?;
     Ok(())
 }
@@ -269,6 +284,10 @@ impl From<image::Error> for Failure {
             image::Error::NotFound(_) | image::Error::NoSuchFile(_) => Reason::NotFound,
             _ => Reason::Unusable,
         };
-        Self::new(reason, error.to_string())
+        let hint = match reason {
+            Reason::NotFound => "; ENTRYPOINT must name a .wasm file of the image",
+            _ => "",
+        };
+        Self::new(reason, format!("{error}{hint}"))
     }
 }

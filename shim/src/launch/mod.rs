@@ -2,15 +2,19 @@
 //! at the gate, or gone without a trace.
 
 mod code;
+mod exec;
 mod fork;
 mod saved;
 mod streams;
 mod talk;
+mod terminal;
 
 pub use code::{Code, UNUSABLE};
+pub use exec::{Exec, Target};
 pub use fork::{First, Forks, Wanted, fork_zygote};
 pub use saved::Saved;
 pub use streams::{Paths, Streams};
+pub use terminal::Terminal;
 
 use crate::cgroup::{self, Cgroup, Location};
 use crate::init::{Failure, FromInit, Reason, Seed, ToInit};
@@ -54,6 +58,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A terminal.
+    #[error("cannot make a terminal: {0}")]
+    Terminal(io::Error),
     /// Something that is asked for and not there yet.
     #[error("not implemented yet: {0}")]
     NotYet(&'static str),
@@ -72,6 +79,8 @@ pub struct Init {
     pub pidfd: AsyncFd<PidFd>,
     /// A writer of its standard input, so that it ends when containerd says so and not before.
     pub stdin: Option<OwnedFd>,
+    /// Its terminal, if it has one.
+    pub terminal: Option<Terminal>,
     talk: Option<Talk>,
     forks: Forks,
     /// What another container would want that is like this one.
@@ -102,7 +111,7 @@ impl Launcher {
         rootfs: Vec<RootfsPart>,
         paths: &Paths,
     ) -> Result<Init, Error> {
-        let Streams { inherited, stdin } = Streams::open(paths)?;
+        let Streams { inherited, stdin, terminal } = Streams::open(paths, &plan.process)?;
         let newborn = self.forks.take(wanted(&plan.isolation)?).await?;
         let seed = Seed {
             id: plan.id.clone(),
@@ -126,7 +135,7 @@ impl Launcher {
         };
         let wanted = wanted(&plan.isolation)?;
         let forks = self.forks.clone();
-        let mut init = Init { pid, cgroup, pidfd, stdin, talk: None, forks, wanted };
+        let mut init = Init { pid, cgroup, pidfd, stdin, terminal, talk: None, forks, wanted };
         match self.lead(plan, &mut init, talk).await {
             Ok(()) => Ok(init),
             Err(error) => Err(init.undo(error, &plan.bundle).await),
@@ -138,12 +147,18 @@ impl Launcher {
         Saved::write(&plan.bundle, init)?;
         let pid = init.pid.as_raw();
         talk.tell(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
+        self.answer(plan, init.pid, &talk).await?;
+        init.talk = Some(talk);
+        Ok(())
+    }
+
+    async fn answer(&self, plan: &Plan, pid: Pid, talk: &Talk) -> Result<(), Error> {
         loop {
             let (message, mut fds) = talk.receive().await?;
             match message {
                 FromInit::Warning(words) => log::warn!("{}: {words}", plan.id),
                 FromInit::Created => {
-                    let state = hooks::state(plan, "creating", Some(init.pid));
+                    let state = hooks::state(plan, "creating", Some(pid));
                     run_hooks(&plan.hooks.create_runtime, &state).await?;
                     talk.tell(&ToInit::HooksDone, &[]).await?;
                 }
@@ -153,13 +168,10 @@ impl Launcher {
                     talk.tell(&ToInit::Code, &[code.as_fd()]).await?;
                 }
                 FromInit::MapIds => {
-                    namespaces::map_ids(&plan.isolation, init.pid)?;
+                    namespaces::map_ids(&plan.isolation, pid)?;
                     talk.tell(&ToInit::IdsMapped, &[]).await?;
                 }
-                FromInit::Ready => {
-                    init.talk = Some(talk);
-                    return Ok(());
-                }
+                FromInit::Ready => return Ok(()),
                 FromInit::Failed(failure) => return Err(failure.into()),
                 FromInit::Running => return Err(out_of_order().into()),
             }
@@ -180,21 +192,16 @@ impl Init {
         let Some(talk) = self.talk.take() else {
             return Err(io::Error::other("it was started before").into());
         };
-        talk.tell(&ToInit::Start { pid: self.pid.as_raw() }, &[]).await?;
-        match talk.receive().await?.0 {
-            FromInit::Failed(failure) => Err(failure.into()),
-            _ => {
-                // Now, and not while this one was waited for.
-                self.forks.prepare_next(&self.wanted);
-                Ok(())
-            }
-        }
+        open_gate(&talk, self.pid).await?;
+        // Now, and not while this one was waited for.
+        self.forks.prepare_next(&self.wanted);
+        Ok(())
     }
 
     /// Removes all trace of a process that did not reach the gate, and says why it did not: one
     /// that was killed could not say so itself.
     async fn undo(self, error: Error, bundle: &Path) -> Error {
-        let killed = matches!(&error, Error::Io(e) if is_lost(e));
+        let killed = is_gone(&error);
         let out_of_memory = self.cgroup.oom_kills() > Some(0);
         end(&self.pidfd).await;
         // A hook may have left processes; what cannot be undone now is left to `delete`.
@@ -216,6 +223,19 @@ impl Init {
             _ => error,
         }
     }
+}
+
+async fn open_gate(talk: &Talk, pid: Pid) -> Result<(), Error> {
+    talk.tell(&ToInit::Start { pid: pid.as_raw() }, &[]).await?;
+    match talk.receive().await?.0 {
+        FromInit::Failed(failure) => Err(failure.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the other side is gone, which could not say why.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io(e) if is_lost(e))
 }
 
 fn wanted(isolation: &Isolation) -> Result<Wanted, sandbox::Error> {

@@ -4,6 +4,8 @@
 //! daemon's restart) is not the end of the stream.
 
 use super::Error;
+use super::terminal::Terminal;
+use crate::spec::Process;
 use crate::sys;
 use nix::fcntl::OFlag;
 use std::io;
@@ -27,25 +29,51 @@ pub struct Streams {
     pub inherited: [OwnedFd; 3],
     /// A writer of its standard input.
     pub stdin: Option<OwnedFd>,
+    /// The terminal that all three are, if they are one.
+    pub terminal: Option<Terminal>,
 }
 
 impl Streams {
-    /// Opens what `paths` name. Never waits for the other end of a fifo.
+    /// Opens what `paths` name, for `process`. Never waits for the other end of a fifo.
     ///
     /// # Errors
-    /// When a path cannot be opened.
-    pub fn open(paths: &Paths) -> Result<Self, Error> {
-        let (reader, writer) = match paths.stdin.as_str() {
-            "" => (null()?, None),
-            path => {
-                let open = |flag| open("stdin", path, flag | OFlag::O_NONBLOCK);
-                (open(OFlag::O_RDONLY)?, Some(open(OFlag::O_WRONLY)?))
-            }
-        };
-        let inherited =
-            [reader, output("stdout", &paths.stdout)?, output("stderr", &paths.stderr)?];
-        Ok(Self { inherited, stdin: writer })
+    /// When a path cannot be opened, or the system gives no terminal.
+    pub fn open(paths: &Paths, process: &Process) -> Result<Self, Error> {
+        let (reader, writer) = input(&paths.stdin)?;
+        let stdout = output("stdout", &paths.stdout)?;
+        if process.terminal {
+            // Both outputs of a terminal are one.
+            let (terminal, program) =
+                Terminal::open(process.console_size, reader, stdout).map_err(Error::Terminal)?;
+            let inherited = [program.try_clone()?, program.try_clone()?, program];
+            return Ok(Self { inherited, stdin: writer, terminal: Some(terminal) });
+        }
+        let stdin = reader.map_or_else(null, Ok)?;
+        let inherited = [stdin, stdout, output("stderr", &paths.stderr)?];
+        Ok(Self { inherited, stdin: writer, terminal: None })
     }
+}
+
+impl Streams {
+    /// Other names of where the output goes: as long as they are open it does not end.
+    ///
+    /// # Errors
+    /// When there are too many descriptors.
+    pub fn outputs(&self) -> io::Result<Vec<OwnedFd>> {
+        match &self.terminal {
+            Some(terminal) => Ok(vec![terminal.output()?]),
+            None => self.inherited[1..].iter().map(OwnedFd::try_clone).collect(),
+        }
+    }
+}
+
+/// The two ends of the fifo of standard input, if there is one.
+fn input(path: &str) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
+    if path.is_empty() {
+        return Ok((None, None));
+    }
+    let open = |flag| open("stdin", path, flag | OFlag::O_NONBLOCK);
+    Ok((Some(open(OFlag::O_RDONLY)?), Some(open(OFlag::O_WRONLY)?)))
 }
 
 fn output(name: &'static str, path: &str) -> Result<OwnedFd, Error> {

@@ -6,7 +6,7 @@ use crate::sys;
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Kinds that a process enters itself, before it is in its control group. A pid namespace is entered
 /// by being forked into it; a user namespace last of all, so that everything before is done with the
@@ -99,6 +99,30 @@ pub fn enter_user(isolation: &Isolation, joined: Option<&File>) -> Result<(), Er
         }
         None => Ok(()),
     }
+}
+
+/// Takes the calling process to where the process `init` is, a pidfd, and `root` its root folder: into
+/// all its namespaces but that of pids, that of users last.
+///
+/// # Errors
+/// The first step that fails; the process may have ended meanwhile.
+pub fn join(
+    isolation: &Isolation,
+    init: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let all = ENTERED.into_iter().chain([Kind::Cgroup]);
+    let kinds = all.fold(CloneFlags::empty(), |kinds, kind| kinds | flag(kind));
+    setns(init, kinds).map_err(Error::step("join the container's namespaces"))?;
+    // The kernel goes to the root of the mount namespace, which is another folder where the shim
+    // lived in a changed root.
+    nix::unistd::fchdir(root).map_err(Error::step("enter the container's root"))?;
+    nix::unistd::chroot(".").map_err(Error::step("enter the container's root"))?;
+    if has_user(isolation) {
+        setns(init, CloneFlags::CLONE_NEWUSER)
+            .map_err(Error::step("join the container's user namespace"))?;
+    }
+    Ok(())
 }
 
 /// Maps the plan's ids into the new user namespace of the process `pid`.

@@ -6,15 +6,6 @@ use crate::{cgroup, launch, spec};
 use containerd_shim_protos::ttrpc::error::get_rpc_status;
 use containerd_shim_protos::ttrpc::{self, Code};
 
-/// A call that this runtime does not serve yet.
-pub struct NotYet(pub &'static str);
-
-impl From<NotYet> for ttrpc::Error {
-    fn from(NotYet(call): NotYet) -> Self {
-        get_rpc_status(Code::UNIMPLEMENTED, format!("not implemented yet: {call}"))
-    }
-}
-
 /// A call about checkpoints, which this runtime never serves.
 pub struct NotSupported(pub &'static str);
 
@@ -36,9 +27,13 @@ pub fn rpc(error: Error) -> ttrpc::Error {
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::NotFound(_) | Error::Finished(_) | Error::NoCgroup(_) => Code::NOT_FOUND,
-        Error::Exists(_) => Code::ALREADY_EXISTS,
-        Error::State { .. } => Code::FAILED_PRECONDITION,
+        Error::NotFound(_) | Error::NoProcess { .. } | Error::Finished(_) | Error::NoCgroup(_) => {
+            Code::NOT_FOUND
+        }
+        Error::Exists(_) | Error::ProcessExists { .. } => Code::ALREADY_EXISTS,
+        Error::State { .. } | Error::ProcessState { .. } | Error::ExecIn { .. } => {
+            Code::FAILED_PRECONDITION
+        }
         Error::BadSignal { .. } => Code::INVALID_ARGUMENT,
         Error::Spec(spec::Error::Unreadable { .. }) => Code::NOT_FOUND,
         Error::Spec(spec::Error::Unsupported { .. }) => Code::UNIMPLEMENTED,

@@ -12,17 +12,18 @@ pub use publisher::Publisher;
 
 use crate::launch::Paths;
 use crate::spec::RootfsPart;
-use crate::task::{Exit, Handle, Request, Status, Tasks};
+use crate::sys::pty::Size;
+use crate::task::{ExecRequest, Exit, Handle, Request, Status, Tasks};
 use async_trait::async_trait;
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::shim_async::{Task, create_task};
 use containerd_shim_protos::ttrpc::r#async::{Service as Methods, TtrpcContext};
 use containerd_shim_protos::ttrpc::error::get_rpc_status;
 use containerd_shim_protos::ttrpc::{self, Code};
-use errors::{NotSupported, NotYet, rpc};
+use errors::{NotSupported, rpc};
 use oci_spec::runtime::LinuxResources;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -55,14 +56,13 @@ impl Service {
         methods
     }
 
-    /// The container, for a call about its own process.
-    fn task(&self, id: &str, exec_id: &str) -> Result<Handle> {
+    /// The container, or the process that was executed in it under `exec_id`.
+    async fn task(&self, id: &str, exec_id: &str) -> Result<Handle> {
         let task = self.tasks.get(id).map_err(rpc)?;
-        if exec_id.is_empty() {
-            return Ok(task);
+        match exec_id {
+            "" => Ok(task),
+            exec => task.executed(exec.to_owned()).await.map_err(rpc),
         }
-        let words = format!("container {id:?} has no process {exec_id:?}");
-        Err(get_rpc_status(Code::NOT_FOUND, words))
     }
 }
 
@@ -91,6 +91,7 @@ impl Task for Service {
             terminal: request.terminal,
             systemd_cgroup: options.systemd_cgroup,
             max_guest_memory: options.max_guest_memory,
+            built_ins: options.exec_built_ins,
         };
         let pid = self.tasks.create(request).await.map_err(rpc)?;
         Ok(api::CreateTaskResponse { pid: pid.as_raw() as u32, ..Default::default() })
@@ -101,7 +102,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StartRequest,
     ) -> Result<api::StartResponse> {
-        let pid = self.task(&request.id, &request.exec_id)?.start().await.map_err(rpc)?;
+        let pid = self.task(&request.id, &request.exec_id).await?.start().await.map_err(rpc)?;
         Ok(api::StartResponse { pid: pid.as_raw() as u32, ..Default::default() })
     }
 
@@ -110,7 +111,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StateRequest,
     ) -> Result<api::StateResponse> {
-        let snapshot = self.task(&request.id, &request.exec_id)?.snapshot().await.map_err(rpc)?;
+        let snapshot =
+            self.task(&request.id, &request.exec_id).await?.snapshot().await.map_err(rpc)?;
         let status = match snapshot.status {
             Status::Created => api::Status::CREATED,
             Status::Running => api::Status::RUNNING,
@@ -118,10 +120,12 @@ impl Task for Service {
             Status::Stopped => api::Status::STOPPED,
         };
         let (exit_status, exited_at) = exit_fields(snapshot.exit.as_ref());
+        let id = if request.exec_id.is_empty() { request.id } else { request.exec_id.clone() };
         Ok(api::StateResponse {
-            id: request.id,
+            id,
+            exec_id: request.exec_id,
             bundle: snapshot.bundle.display().to_string(),
-            pid: snapshot.pid.as_raw() as u32,
+            pid: snapshot.pid.map_or(0, |pid| pid.as_raw() as u32),
             status: status.into(),
             stdin: snapshot.streams.stdin,
             stdout: snapshot.streams.stdout,
@@ -134,13 +138,13 @@ impl Task for Service {
     }
 
     async fn wait(&self, _: &TtrpcContext, request: api::WaitRequest) -> Result<api::WaitResponse> {
-        let exit = self.task(&request.id, &request.exec_id)?.wait().await.map_err(rpc)?;
+        let exit = self.task(&request.id, &request.exec_id).await?.wait().await.map_err(rpc)?;
         let (exit_status, exited_at) = exit_fields(Some(&exit));
         Ok(api::WaitResponse { exit_status, exited_at, ..Default::default() })
     }
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> Result<api::Empty> {
-        let task = self.task(&request.id, &request.exec_id)?;
+        let task = self.task(&request.id, &request.exec_id).await?;
         task.kill(request.signal as i32, request.all).await.map_err(rpc)?;
         Ok(api::Empty::new())
     }
@@ -150,10 +154,11 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::DeleteRequest,
     ) -> Result<api::DeleteResponse> {
-        let (pid, exit) = self.task(&request.id, &request.exec_id)?.delete().await.map_err(rpc)?;
-        let (exit_status, exited_at) = exit_fields(Some(&exit));
+        let (pid, exit) =
+            self.task(&request.id, &request.exec_id).await?.delete().await.map_err(rpc)?;
+        let (exit_status, exited_at) = exit_fields(exit.as_ref());
         Ok(api::DeleteResponse {
-            pid: pid.as_raw() as u32,
+            pid: pid.map_or(0, |pid| pid.as_raw() as u32),
             exit_status,
             exited_at,
             ..Default::default()
@@ -161,9 +166,10 @@ impl Task for Service {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: api::PidsRequest) -> Result<api::PidsResponse> {
-        let pids = self.task(&request.id, "")?.pids().await.map_err(rpc)?;
-        let process = |pid: nix::unistd::Pid| api::ProcessInfo {
+        let pids = self.task(&request.id, "").await?.pids().await.map_err(rpc)?;
+        let process = |(pid, exec): (nix::unistd::Pid, Option<String>)| api::ProcessInfo {
             pid: pid.as_raw() as u32,
+            info: exec.map(|exec| details(&exec)).into(),
             ..Default::default()
         };
         Ok(api::PidsResponse {
@@ -173,7 +179,7 @@ impl Task for Service {
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> Result<api::Empty> {
-        let task = self.task(&request.id, &request.exec_id)?;
+        let task = self.task(&request.id, &request.exec_id).await?;
         if request.stdin {
             task.close_stdin().await.map_err(rpc)?;
         }
@@ -185,7 +191,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StatsRequest,
     ) -> Result<api::StatsResponse> {
-        let (version, stats) = self.task(&request.id, "")?.stats().await.map_err(rpc)?;
+        let (version, stats) = self.task(&request.id, "").await?.stats().await.map_err(rpc)?;
         let metrics = stats::metrics(version, &stats)
             .map_err(|e| get_rpc_status(Code::INTERNAL, e.to_string()))?;
         Ok(api::StatsResponse { stats: MessageField::some(metrics), ..Default::default() })
@@ -198,12 +204,12 @@ impl Task for Service {
     ) -> Result<api::ConnectResponse> {
         // containerd also connects to a shim that has no container yet, as to one of a pod.
         let pid = match self.tasks.get(&request.id) {
-            Ok(task) => task.snapshot().await.map_err(rpc)?.pid.as_raw(),
-            Err(_) => 0,
+            Ok(task) => task.snapshot().await.map_err(rpc)?.pid,
+            Err(_) => None,
         };
         Ok(api::ConnectResponse {
             shim_pid: std::process::id(),
-            task_pid: pid as u32,
+            task_pid: pid.map_or(0, |pid| pid.as_raw() as u32),
             version: env!("CARGO_PKG_VERSION").into(),
             ..Default::default()
         })
@@ -220,17 +226,24 @@ impl Task for Service {
         Ok(api::Empty::new())
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: api::ExecProcessRequest) -> Result<api::Empty> {
-        Err(NotYet("exec").into())
+    async fn exec(&self, _: &TtrpcContext, request: api::ExecProcessRequest) -> Result<api::Empty> {
+        let exec = ExecRequest {
+            id: request.exec_id,
+            process: request.spec.unwrap_or_default().value,
+            streams: Paths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
+            terminal: request.terminal,
+        };
+        self.task(&request.id, "").await?.exec(exec).await.map_err(rpc)?;
+        Ok(api::Empty::new())
     }
 
     async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> Result<api::Empty> {
-        self.task(&request.id, "")?.pause().await.map_err(rpc)?;
+        self.task(&request.id, "").await?.pause().await.map_err(rpc)?;
         Ok(api::Empty::new())
     }
 
     async fn resume(&self, _: &TtrpcContext, request: api::ResumeRequest) -> Result<api::Empty> {
-        self.task(&request.id, "")?.resume().await.map_err(rpc)?;
+        self.task(&request.id, "").await?.resume().await.map_err(rpc)?;
         Ok(api::Empty::new())
     }
 
@@ -239,15 +252,22 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::UpdateTaskRequest,
     ) -> Result<api::Empty> {
-        let task = self.task(&request.id, "")?;
+        let task = self.task(&request.id, "").await?;
         let resources = resources(request.resources.as_ref())
             .map_err(|words| get_rpc_status(Code::INVALID_ARGUMENT, words))?;
         task.update(resources).await.map_err(rpc)?;
         Ok(api::Empty::new())
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, _: api::ResizePtyRequest) -> Result<api::Empty> {
-        Err(NotYet("resize of a terminal").into())
+    async fn resize_pty(
+        &self,
+        _: &TtrpcContext,
+        request: api::ResizePtyRequest,
+    ) -> Result<api::Empty> {
+        let whole = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
+        let size = Size { columns: whole(request.width), rows: whole(request.height) };
+        self.task(&request.id, &request.exec_id).await?.resize(size).await.map_err(rpc)?;
+        Ok(api::Empty::new())
     }
 
     async fn checkpoint(
@@ -255,7 +275,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::CheckpointTaskRequest,
     ) -> Result<api::Empty> {
-        self.task(&request.id, "")?;
+        self.task(&request.id, "").await?;
         Err(NotSupported("checkpoint").into())
     }
 }
@@ -267,6 +287,17 @@ fn resources(any: Option<&Any>) -> std::result::Result<LinuxResources, String> {
         return Err(format!("resources of the type {:?}, not LinuxResources", any.type_url));
     }
     serde_json::from_slice(&any.value).map_err(|e| format!("the resources are malformed: {e}"))
+}
+
+/// What `ctr task ps` shows of a process that was executed: runc's message for it, which has one
+/// field, the id.
+fn details(exec: &str) -> Any {
+    let mut value = Vec::new();
+    let mut output = CodedOutputStream::vec(&mut value);
+    // A vector takes all that is written.
+    let _ = output.write_string(1, exec).and_then(|()| output.flush());
+    drop(output);
+    Any { type_url: "containerd.runc.v1.ProcessDetails".into(), value, ..Default::default() }
 }
 
 /// The two fields that tell an exit; zero and nothing before there is one.

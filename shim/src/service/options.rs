@@ -13,7 +13,7 @@ use std::io;
 const TYPES: [&str; 2] = ["runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options"];
 
 /// What the owner of a node can choose.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// `cgroupsPath` must be of the form `slice:prefix:name`.
@@ -22,6 +22,15 @@ pub struct Options {
     /// The most linear memory that a guest may have, in bytes.
     #[serde(rename = "MaxGuestMemory", deserialize_with = "amount")]
     pub max_guest_memory: Option<u64>,
+    /// Commands like `@stat` can be executed in containers.
+    #[serde(rename = "ExecBuiltins")]
+    pub exec_built_ins: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { systemd_cgroup: false, max_guest_memory: None, exec_built_ins: true }
+    }
 }
 
 /// What is wrong with options.
@@ -29,7 +38,7 @@ pub struct Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, ExecBuiltins"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -146,6 +155,12 @@ mod tests {
         assert_eq!(read("MaxGuestMemory = \"64MiB\"").unwrap(), Some(64 << 20));
         assert_eq!(read("MaxGuestMemory = 65536").unwrap(), Some(65536));
         assert!(read("MaxGuestMemory = \"lots\"").unwrap_err().to_string().contains("lots"));
+    }
+
+    #[test]
+    fn built_in_commands_are_there_until_they_are_switched_off() {
+        assert!(read(Some(&any("", "SystemdCgroup = true"))).unwrap().exec_built_ins);
+        assert!(!read(Some(&any("", "ExecBuiltins = false"))).unwrap().exec_built_ins);
     }
 
     #[test]

@@ -41,10 +41,12 @@ impl Publisher {
     /// long as it takes; only it makes containers, and each has few, so they are not many.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         while let Some(event) = events.recv().await {
-            match request(&self.namespace, event) {
+            match request(&self.namespace, event.clone()) {
                 Ok(request) => self.publish(&request).await,
                 Err(e) => log::error!("cannot encode an event: {e}"),
             }
+            // Not before it is told: it may hold something open until then.
+            drop(event);
         }
     }
 
@@ -139,10 +141,24 @@ fn encode(event: Event) -> containerd_shim_protos::protobuf::Result<(&'static st
             let event = events::TaskOOM { container_id: id, ..Default::default() };
             (topics::TASK_OOM_EVENT_TOPIC, pack(&event)?)
         }
-        Event::Exited { id, pid, exit } => {
+        Event::ExecAdded { id, exec } => {
+            let event =
+                events::TaskExecAdded { container_id: id, exec_id: exec, ..Default::default() };
+            (topics::TASK_EXEC_ADDED_EVENT_TOPIC, pack(&event)?)
+        }
+        Event::ExecStarted { id, exec, pid } => {
+            let event = events::TaskExecStarted {
+                container_id: id,
+                exec_id: exec,
+                pid: pid.as_raw() as u32,
+                ..Default::default()
+            };
+            (topics::TASK_EXEC_STARTED_EVENT_TOPIC, pack(&event)?)
+        }
+        Event::Exited { id, exec, pid, exit, outputs: _ } => {
             let event = events::TaskExit {
                 container_id: id.clone(),
-                id,
+                id: exec.unwrap_or(id),
                 pid: pid.as_raw() as u32,
                 exit_status: exit.code,
                 exited_at: MessageField::some(timestamp(exit.at)),

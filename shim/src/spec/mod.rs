@@ -37,6 +37,9 @@ pub enum Error {
         /// Where and why, by line and column.
         source: serde_json::Error,
     },
+    /// What is executed in a container that is there already.
+    #[error("exec: {0}")]
+    Exec(String),
     /// Something that the specification demands is not there.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
@@ -66,6 +69,20 @@ pub fn read(bundle: &Path, id: &str) -> Result<Plan, Error> {
     let path = bundle.join("config.json");
     let spec: Spec = parse(&path)?;
     Plan::new(spec, bundle, id)
+}
+
+/// Reads and checks a process that shall be executed in a container that is there already: `json` is
+/// of the form of the specification's `process`.
+///
+/// # Errors
+/// When it is not of that form, or cannot be kept.
+pub fn process(json: &[u8]) -> Result<Process, Error> {
+    let process: oci_spec::runtime::Process = serde_json::from_slice(json)
+        .map_err(|e| Error::Exec(format!("its process is not of the specification's form: {e}")))?;
+    Process::new(&process).map_err(|e| {
+        let words = e.to_string();
+        Error::Exec(words.strip_prefix("config.json: ").unwrap_or(&words).to_owned())
+    })
 }
 
 /// What `start` has to know of a container before it is made.

@@ -1,6 +1,7 @@
 //! The validated reading of a specification. Only this travels on.
 
 use super::{Entry, Error, Mount, invalid, mounts};
+use crate::sys::pty::Size;
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 use std::collections::HashMap;
@@ -59,6 +60,8 @@ pub struct Process {
     pub cwd: PathBuf,
     /// With a terminal.
     pub terminal: bool,
+    /// The terminal's size, where whoever asks for it knows one.
+    pub console_size: Option<Size>,
     /// User id within the container.
     pub uid: u32,
     /// Group id within the container.
@@ -209,7 +212,7 @@ fn cgroups_path(linux: &oci::Linux) -> Result<Option<String>, Error> {
 }
 
 impl Process {
-    fn new(process: &oci::Process) -> Result<Self, Error> {
+    pub(super) fn new(process: &oci::Process) -> Result<Self, Error> {
         let args = without_init(process.args().clone().unwrap_or_default());
         let word = args.first().ok_or(Error::Missing("process.args"))?;
         let cwd = process.cwd().clone();
@@ -230,6 +233,7 @@ impl Process {
             cwd,
             args,
             terminal: process.terminal().unwrap_or(false),
+            console_size: process.console_size().and_then(console_size),
             uid: user.uid(),
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
@@ -239,6 +243,26 @@ impl Process {
             oom_score_adj: process.oom_score_adj(),
         })
     }
+}
+
+impl Process {
+    /// The same with other arguments.
+    ///
+    /// # Errors
+    /// When there is none, or the first names nothing.
+    pub fn with_args(self, args: Vec<String>) -> Result<Self, Error> {
+        let word = args.first().ok_or(Error::Missing("process.args"))?;
+        Ok(Self { entry: Entry::parse(word, &self.env, &self.cwd)?, args, ..self })
+    }
+}
+
+/// Nothing for a size that is none, as daemons write it.
+fn console_size(size: oci::Box) -> Option<Size> {
+    let size = Size {
+        columns: u16::try_from(size.width()).ok()?,
+        rows: u16::try_from(size.height()).ok()?,
+    };
+    (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
 /// `docker run --init` puts a Linux program in front that forwards signals and reaps orphans. A

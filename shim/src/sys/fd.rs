@@ -52,6 +52,16 @@ pub fn keep_over_exec(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Has calls on `fd` wait, for all who share its open file.
+///
+/// # Errors
+/// What fcntl(2) fails with.
+pub fn make_blocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    fcntl(&fd, FcntlArg::F_SETFL(flags.difference(OFlag::O_NONBLOCK)))?;
+    Ok(())
+}
+
 /// Closes every descriptor above 2 except `keep`.
 ///
 /// For a freshly forked child: all `OwnedFd`s but the kept ones become dangling and must never be
@@ -100,4 +110,17 @@ pub fn read_from_start(file: impl AsFd) -> io::Result<String> {
     let mut bytes = [0; 4096];
     let length = nix::sys::uio::pread(file, &mut bytes, 0)?;
     Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+/// Opens `path`, which must not lead out of `dir`, as WASI opens for a guest (openat2 with
+/// `RESOLVE_BENEATH`).
+///
+/// # Errors
+/// What openat2(2) fails with; `EXDEV` when it would lead out.
+pub fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    use nix::fcntl::ResolveFlag;
+    let how = nix::fcntl::OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Ok(nix::fcntl::openat2(dir, path, how)?)
 }

@@ -11,4 +11,5 @@ pub mod net;
 pub mod pidfd;
 pub mod polled;
 pub mod process;
+pub mod pty;
 pub mod signal;

@@ -1,15 +1,18 @@
 //! One container's owner: takes calls one after the other, and between them sees its process end.
 
+use super::exec::Execs;
 use super::state::{Error, Exit, Phase, Snapshot, State};
-use super::{Event, Request};
+use super::{Event, ExecRequest, Handle, Held, Request};
 use crate::cgroup::{Cgroup, Location, OomWatch, Stats, Version};
-use crate::launch::{self, Launcher, Saved, run_hooks};
+use crate::launch::{self, Launcher, Saved, Target, Terminal, run_hooks};
 use crate::sandbox::hooks;
 use crate::spec::{self, Plan};
 use crate::sys::pidfd::PidFd;
+use crate::sys::pty::Size;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use std::future::pending;
+use std::os::fd::AsFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The exit code of a process that SIGKILL has ended.
@@ -24,10 +27,16 @@ pub enum Call {
     Snapshot(oneshot::Sender<Snapshot>),
     Kill { signal: i32, all: bool, reply: oneshot::Sender<Result<(), Error>> },
     CloseStdin(oneshot::Sender<()>),
-    Pids(oneshot::Sender<Result<Vec<Pid>, Error>>),
+    Resize { size: Size, reply: oneshot::Sender<Result<(), Error>> },
+    Exec { request: ExecRequest, reply: oneshot::Sender<Result<(), Error>> },
+    Executed { exec: String, reply: oneshot::Sender<Result<Handle, Error>> },
+    Pids(oneshot::Sender<Result<Vec<(Pid, Option<String>)>, Error>>),
     Stats(oneshot::Sender<Result<(Version, Stats), Error>>),
-    Delete(oneshot::Sender<Result<(Pid, Exit), Error>>),
+    Delete(oneshot::Sender<Result<Gone, Error>>),
 }
+
+/// A process that is deleted, and how it ended, for those that ever were.
+pub type Gone = (Option<Pid>, Option<Exit>);
 
 pub struct Actor {
     request: Request,
@@ -35,6 +44,8 @@ pub struct Actor {
     pid: Pid,
     state: State,
     oom: OomWatch,
+    terminal: Option<Terminal>,
+    execs: Execs,
     events: mpsc::UnboundedSender<Event>,
     exit: watch::Sender<Option<Exit>>,
 }
@@ -46,23 +57,23 @@ impl Actor {
         events: mpsc::UnboundedSender<Event>,
         exit: watch::Sender<Option<Exit>>,
     ) -> Result<Self, Error> {
-        if request.terminal {
-            return Err(launch::Error::NotYet("terminals (docker run -t)").into());
-        }
         let mut plan = spec::read(&request.bundle, &request.id)?;
+        plan.process.terminal = request.terminal;
         let ceilings = [plan.max_guest_memory, request.max_guest_memory];
         plan.max_guest_memory = ceilings.into_iter().flatten().min();
         let path = plan.cgroups_path.as_deref();
         let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
         let rootfs = request.rootfs.clone();
-        let init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
+        let mut init = launcher.create(&plan, &location, rootfs, &request.streams).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
         let oom = OomWatch::new(&init.cgroup);
         let actor = Self {
+            execs: Execs::new(request.id.clone(), launcher.clone(), events.clone()),
             request,
             plan,
             pid,
+            terminal: init.terminal.take(),
             state: State::Live(Phase::Created, Box::new(init)),
             oom,
             events,
@@ -86,7 +97,7 @@ impl Actor {
             let call = tokio::select! {
                 call = inbox.recv() => call,
                 () = ended(&self.state) => {
-                    self.stopped();
+                    self.stopped().await;
                     continue;
                 }
                 () = self.oom.killed(), if self.state.exit().is_none() => {
@@ -97,7 +108,7 @@ impl Actor {
             match call {
                 Some(Call::Delete(reply)) => match self.delete().await {
                     Ok(exit) => {
-                        let _ = reply.send(Ok((self.pid, exit)));
+                        let _ = reply.send(Ok((Some(self.pid), Some(exit))));
                         return;
                     }
                     Err(error) => drop(reply.send(Err(error))),
@@ -123,6 +134,9 @@ impl Actor {
                 }
                 let _ = reply.send(());
             }
+            Call::Resize { size, reply } => drop(reply.send(self.resize(size))),
+            Call::Exec { request, reply } => drop(reply.send(self.exec(request))),
+            Call::Executed { exec, reply } => drop(reply.send(self.execs.get(&exec))),
             Call::Pids(reply) => drop(reply.send(self.pids())),
             Call::Stats(reply) => drop(reply.send(self.stats())),
             Call::Delete(reply) => drop(reply.send(Err(Error::Lost))),
@@ -211,11 +225,37 @@ impl Actor {
         Ok(())
     }
 
-    fn pids(&mut self) -> Result<Vec<Pid>, Error> {
-        match self.state.alive() {
-            Some(init) => Ok(init.cgroup.pids()?),
-            None => Err(Error::Finished(self.request.id.clone())),
+    fn resize(&mut self, size: Size) -> Result<(), Error> {
+        if self.state.alive().is_none() {
+            return Err(self.wrong("resize"));
         }
+        let id = &self.request.id;
+        let resized = self.terminal.as_ref().map_or(Ok(()), |terminal| terminal.resize(size));
+        resized.map_err(|source| Error::Io { id: id.clone(), source })
+    }
+
+    fn exec(&mut self, request: ExecRequest) -> Result<(), Error> {
+        let id = &self.request.id;
+        let State::Live(Phase::Created | Phase::Running, init) = &self.state else {
+            return Err(Error::ExecIn { id: id.clone(), is: self.state.word() });
+        };
+        let held = init.pidfd.get_ref().as_fd().try_clone_to_owned();
+        let target = Target {
+            plan: self.plan.clone(),
+            init: init.pid,
+            held: held.map_err(|source| Error::Io { id: id.clone(), source })?,
+            cgroup: init.cgroup.clone(),
+            built_ins: self.request.built_ins,
+        };
+        self.execs.add(target, request)
+    }
+
+    fn pids(&mut self) -> Result<Vec<(Pid, Option<String>)>, Error> {
+        let Some(init) = self.state.alive() else {
+            return Err(Error::Finished(self.request.id.clone()));
+        };
+        let pids = init.cgroup.pids()?;
+        Ok(pids.into_iter().map(|pid| (pid, self.execs.name(pid))).collect())
     }
 
     fn stats(&self) -> Result<(Version, Stats), Error> {
@@ -227,7 +267,7 @@ impl Actor {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             bundle: self.request.bundle.clone(),
-            pid: self.pid,
+            pid: Some(self.pid),
             status: self.state.status(),
             streams: self.request.streams.clone(),
             terminal: self.request.terminal,
@@ -235,8 +275,9 @@ impl Actor {
         }
     }
 
-    /// The process has ended: collects it, ends what it left behind, tells the world.
-    fn stopped(&mut self) {
+    /// The process has ended: collects it, ends what it left behind, tells the world. What was
+    /// executed beside it has ended then, and was told before.
+    async fn stopped(&mut self) {
         let asked = matches!(self.state, State::Live(Phase::Killed, _));
         let Some(init) = self.state.alive() else { return };
         let exit = Exit::new(init.pidfd.get_ref().try_wait().ok().flatten());
@@ -244,12 +285,14 @@ impl Actor {
         if let Err(e) = cgroup.end_all() {
             log::warn!("{}: {e}", self.request.id);
         }
+        self.execs.end().await;
         let id = self.request.id.clone();
         if self.oom.last_look(exit.code == KILLED && !asked) {
             self.tell(Event::OutOfMemory { id: id.clone() });
         }
         self.state = State::Stopped(exit.clone(), cgroup);
-        self.tell(Event::Exited { id, pid: self.pid, exit: exit.clone() });
+        let outputs = Held::default();
+        self.tell(Event::Exited { id, exec: None, pid: self.pid, exit: exit.clone(), outputs });
         self.exit.send_replace(Some(exit));
     }
 
@@ -259,7 +302,7 @@ impl Actor {
             State::Live(Phase::Created | Phase::Killed, _) => {
                 let _ = self.kill(libc::SIGKILL, false);
                 ended(&self.state).await;
-                self.stopped();
+                self.stopped().await;
             }
             State::Stopped(..) => {}
         }
@@ -267,6 +310,9 @@ impl Actor {
             return Err(Error::Lost);
         };
         let exit = exit.clone();
+        if let Some(terminal) = self.terminal.take() {
+            terminal.finish().await;
+        }
         if let Err(e) = cgroup.delete() {
             log::warn!("{}: {e}", self.request.id);
         }

@@ -12,11 +12,15 @@
 //! SIGKILL leads from everywhere to Killed, which others see as Running: nothing starts it or has it
 //! stand still any more. An exit leads from everywhere to Stopped.
 //!
+//! Processes that are executed in a container have actors of their own, with the same states and
+//! calls, as long as the container has its.
+//!
 //! A call that a state does not allow is answered with an error that says which state it is. Events
 //! are sent by the actor between two calls, so a container's are in order: an exit is not told
 //! before its start.
 
 mod actor;
+mod exec;
 mod state;
 
 pub use state::{Error, Exit, Snapshot, Status};
@@ -24,11 +28,13 @@ pub use state::{Error, Exit, Snapshot, Status};
 use crate::cgroup::{Stats, Version};
 use crate::launch::{Launcher, Paths};
 use crate::spec::RootfsPart;
+use crate::sys::pty::Size;
 use actor::{Actor, Call};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -65,14 +71,34 @@ pub enum Event {
         /// The container.
         id: String,
     },
-    /// Its process ended.
+    /// Another process shall be executed in it.
+    ExecAdded {
+        /// The container.
+        id: String,
+        /// The process.
+        exec: String,
+    },
+    /// That process was started.
+    ExecStarted {
+        /// The container.
+        id: String,
+        /// The process.
+        exec: String,
+        /// The same, as the host knows it.
+        pid: Pid,
+    },
+    /// A process of it ended.
     Exited {
         /// The container.
         id: String,
-        /// Its process.
+        /// Which one was executed in it; nothing for its own.
+        exec: Option<String>,
+        /// The same, as the host knows it.
         pid: Pid,
         /// How it ended.
         exit: Exit,
+        /// What is closed once this is told.
+        outputs: Held,
     },
     /// It is gone.
     Deleted {
@@ -84,6 +110,10 @@ pub enum Event {
         exit: Exit,
     },
 }
+
+/// Descriptors that are open as long as somebody has this.
+#[derive(Debug, Clone, Default)]
+pub struct Held(#[expect(dead_code, reason = "it is only held")] Arc<Vec<OwnedFd>>);
 
 /// A container to be made.
 #[derive(Debug, Clone)]
@@ -102,6 +132,21 @@ pub struct Request {
     pub systemd_cgroup: bool,
     /// The highest ceiling of its guest's memory, in bytes.
     pub max_guest_memory: Option<u64>,
+    /// Whether the built-in commands may be executed in it.
+    pub built_ins: bool,
+}
+
+/// A process to be executed in a container.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// Its id, unique within the container.
+    pub id: String,
+    /// What it is, as the specification's `process` in JSON.
+    pub process: Vec<u8>,
+    /// Its standard streams.
+    pub streams: Paths,
+    /// Whether it shall have a terminal.
+    pub terminal: bool,
 }
 
 type Handles = HashMap<String, Option<Handle>>;
@@ -160,7 +205,13 @@ impl Tasks {
                 log::error!("{id}: lost by a bug, so it is ended: {panic}");
                 let _ = cgroup.end_all();
                 let exit = Exit::new(nix::sys::wait::waitpid(pid, None).ok());
-                let _ = self.events.send(Event::Exited { id: id.clone(), pid, exit });
+                let _ = self.events.send(Event::Exited {
+                    id: id.clone(),
+                    exec: None,
+                    pid,
+                    exit,
+                    outputs: Held::default(),
+                });
             }
             self.lock().remove(&id);
         });
@@ -186,9 +237,10 @@ impl Tasks {
     }
 }
 
-/// A way to one container's actor.
+/// A way to the actor of a container, or of a process that is executed in one.
 #[derive(Clone)]
 pub struct Handle {
+    /// Its name in errors.
     id: String,
     calls: mpsc::Sender<Call>,
     exited: watch::Receiver<Option<Exit>>,
@@ -251,11 +303,35 @@ impl Handle {
         self.ask(Call::CloseStdin).await
     }
 
-    /// Its processes.
+    /// Sets the size of its terminal, if it has one.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn resize(&self, size: Size) -> Result<(), Error> {
+        self.ask(|reply| Call::Resize { size, reply }).await?
+    }
+
+    /// Prepares another process of this container.
+    ///
+    /// # Errors
+    /// When it is not in the state for it, has one of this id, or the process is none.
+    pub async fn exec(&self, request: ExecRequest) -> Result<(), Error> {
+        self.ask(|reply| Call::Exec { request, reply }).await?
+    }
+
+    /// The process that was executed under this id in this container.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn executed(&self, exec: String) -> Result<Self, Error> {
+        self.ask(|reply| Call::Executed { exec, reply }).await?
+    }
+
+    /// Its processes, and under which id each was executed.
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub async fn pids(&self) -> Result<Vec<Pid>, Error> {
+    pub async fn pids(&self) -> Result<Vec<(Pid, Option<String>)>, Error> {
         self.ask(Call::Pids).await?
     }
 
@@ -277,11 +353,11 @@ impl Handle {
         exit.clone().ok_or(Error::Lost)
     }
 
-    /// Removes what is left of it.
+    /// Removes what is left of it. A process that was never executed has none and no end.
     ///
     /// # Errors
     /// When its program still runs.
-    pub async fn delete(&self) -> Result<(Pid, Exit), Error> {
+    pub async fn delete(&self) -> Result<(Option<Pid>, Option<Exit>), Error> {
         self.ask(Call::Delete).await?
     }
 

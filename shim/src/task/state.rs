@@ -115,8 +115,8 @@ impl Exit {
 pub struct Snapshot {
     /// Its bundle's folder.
     pub bundle: PathBuf,
-    /// Its process.
-    pub pid: Pid,
+    /// Its process, once there is one.
+    pub pid: Option<Pid>,
     /// Its state.
     pub status: Status,
     /// Its standard streams.
@@ -145,6 +145,42 @@ pub enum Error {
         is: &'static str,
         /// The container.
         id: String,
+    },
+    /// Nothing can be executed in its state.
+    #[error("container {id:?}: cannot exec in a {is} state")]
+    ExecIn {
+        /// The container.
+        id: String,
+        /// The state, in words.
+        is: &'static str,
+    },
+    /// No process of this id was executed in it.
+    #[error("container {id:?}: process {exec:?} does not exist")]
+    NoProcess {
+        /// The container.
+        id: String,
+        /// The process.
+        exec: String,
+    },
+    /// The id of a process is taken.
+    #[error("container {id:?}: process {exec:?} already exists")]
+    ProcessExists {
+        /// The container.
+        id: String,
+        /// The process.
+        exec: String,
+    },
+    /// The state of a process that was executed does not allow it.
+    #[error("cannot {call} a {is} process: {exec:?} of container {id:?}")]
+    ProcessState {
+        /// What was asked.
+        call: &'static str,
+        /// The container.
+        id: String,
+        /// The process.
+        exec: String,
+        /// The state, in a word.
+        is: &'static str,
     },
     /// It has ended, so there is nothing to signal.
     #[error("container {0:?}: process already finished")]
