@@ -23,6 +23,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often containerd may answer that it cannot take an event, before it is given up.
 const REFUSALS: u32 = 30;
 
+/// How long it may take from containerd to those whom it tells. Docker takes the end of the output of
+/// `docker exec` for the end of the process and asks dockerd for the exit code at once: one that has
+/// not heard of the end says 0.
+const HEARD: Duration = Duration::from_millis(25);
+
 /// Where events go.
 pub struct Publisher {
     address: String,
@@ -45,8 +50,11 @@ impl Publisher {
                 Ok(request) => self.publish(&request).await,
                 Err(e) => log::error!("cannot encode an event: {e}"),
             }
-            // Not before it is told: it may hold something open until then.
-            drop(event);
+            // It may hold something open until those behind containerd have heard it too.
+            tokio::spawn(async move {
+                tokio::time::sleep(HEARD).await;
+                drop(event);
+            });
         }
     }
 
