@@ -2,7 +2,7 @@
 
 use super::exec::Execs;
 use super::state::{Error, Exit, Phase, Snapshot, State};
-use super::{Event, ExecRequest, Handle, Held, Request};
+use super::{Event, ExecRequest, Handle, Held, Listed, Request};
 use crate::cgroup::{Cgroup, Location, OomWatch, Stats, Version};
 use crate::launch::{self, Launcher, Saved, Target, Terminal, run_hooks};
 use crate::sandbox::hooks;
@@ -30,7 +30,7 @@ pub enum Call {
     Resize { size: Size, reply: oneshot::Sender<Result<(), Error>> },
     Exec { request: ExecRequest, reply: oneshot::Sender<Result<(), Error>> },
     Executed { exec: String, reply: oneshot::Sender<Result<Handle, Error>> },
-    Pids(oneshot::Sender<Result<Vec<(Pid, Option<String>)>, Error>>),
+    Pids(oneshot::Sender<Result<Vec<Listed>, Error>>),
     Stats(oneshot::Sender<Result<(Version, Stats), Error>>),
     Delete(oneshot::Sender<Result<Gone, Error>>),
 }
@@ -252,7 +252,7 @@ impl Actor {
         self.execs.add(target, request)
     }
 
-    fn pids(&mut self) -> Result<Vec<(Pid, Option<String>)>, Error> {
+    fn pids(&mut self) -> Result<Vec<Listed>, Error> {
         let Some(init) = self.state.alive() else {
             return Err(Error::Finished(self.request.id.clone()));
         };

@@ -115,6 +115,9 @@ pub enum Event {
 #[derive(Debug, Clone, Default)]
 pub struct Held(#[expect(dead_code, reason = "it is only held")] Arc<Vec<OwnedFd>>);
 
+/// A process of a container, and the exec that it is.
+pub type Listed = (Pid, Option<String>);
+
 /// A container to be made.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -333,7 +336,7 @@ impl Handle {
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub async fn pids(&self) -> Result<Vec<(Pid, Option<String>)>, Error> {
+    pub async fn pids(&self) -> Result<Vec<Listed>, Error> {
         self.ask(Call::Pids).await?
     }
 
