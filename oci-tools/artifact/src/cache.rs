@@ -352,7 +352,7 @@ fn trusted_dir(path: &Path) -> Result<(), Error> {
 }
 
 /// Whether only this user can have written it.
-fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), Error> {
+pub(crate) fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), Error> {
     let (uid, mode) = (meta.uid(), meta.mode() & 0o7777);
     if uid == nix::unistd::geteuid().as_raw() && mode & 0o022 == 0 && !meta.is_symlink() {
         return Ok(());

@@ -8,5 +8,6 @@ pub mod cache;
 pub mod compile;
 pub mod digest;
 pub mod engine;
+pub mod known;
 pub mod media;
 pub mod module;

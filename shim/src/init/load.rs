@@ -4,10 +4,11 @@ use super::{Failure, FromInit, Need, Reason, ToInit, Tools, Warm, out_of_order, 
 use crate::spec::Plan;
 use crate::sys::channel::Channel;
 use crate::{guest, image};
-use artifact::digest::Digest;
 use artifact::engine::Tier;
+use artifact::known::{DEFAULT_DIR, Known};
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// Gets the compiled code of `wasm` from the shim, maps and links it. Code of the cache that turns
 /// out damaged is made anew, once of each tier.
@@ -19,7 +20,7 @@ pub(super) fn load(
 ) -> Result<guest::Loaded, Failure> {
     let Tools { compatibility, linkers: optimized } = warm.tools()?;
     let entry = &plan.process.entry;
-    let digest = Digest::of_reader(&wasm)?.to_string();
+    let digest = Known::at(Path::new(DEFAULT_DIR)).digest_of(&wasm)?.to_string();
     let mut damaged = Vec::new();
     loop {
         let need = FromInit::NeedCode(Need {
