@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
+use std::time::Duration;
 
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CreateTaskRequest, ExecProcessRequest, KillRequest, Status,
@@ -19,6 +20,8 @@ use super::model::{Answer, Call, EXECS, Guest, Model, Phase, Question};
 
 /// How many calls of Wait may be open for one container.
 const WAITING: usize = 2;
+
+const KILL: Call = Call::Kill { signal: libc::SIGKILL, all: true };
 
 /// Marsaglia's xorshift, 64 bits.
 pub struct Random(u64);
@@ -102,17 +105,22 @@ impl<'a> Driver<'a> {
                     scope.spawn(move || self.one_of_many(scope, shim, random, calls))
                 })
                 .collect();
+            let mut seen = 0;
             for thread in threads {
-                // A process that was frozen while it was made is waited for until it is killed.
                 while !thread.is_finished() {
-                    thread::sleep(std::time::Duration::from_millis(5));
-                    if !self.more(calls) {
-                        self.kill_all(&shims[0]);
+                    thread::sleep(Duration::from_millis(50));
+                    let asked = self.asked.load(Ordering::SeqCst);
+                    // All may wait for processes that were frozen while they were started.
+                    match (self.more(calls), asked == seen) {
+                        (false, _) => self.of_all(&shims[0], KILL),
+                        (true, true) => self.of_all(&shims[0], Call::Resume),
+                        (true, false) => {}
                     }
+                    seen = self.asked.load(Ordering::SeqCst);
                 }
             }
-            // And so are those that somebody waits for.
-            self.kill_all(&shims[0]);
+            // Somebody may still wait for the end of what runs.
+            self.of_all(&shims[0], KILL);
             wait::until("the answers of Wait", || {
                 self.clear(&shims[0]);
                 self.slots.iter().all(|slot| slot.waiting.load(Ordering::SeqCst) == 0)
@@ -145,7 +153,7 @@ impl<'a> Driver<'a> {
 
     /// Removes whatever is there.
     pub fn clear(&self, shim: &Shim) {
-        self.kill_all(shim);
+        self.of_all(shim, KILL);
         for slot in self.slots {
             let own = |call| Question { call, exec: None };
             if !matches!(self.ask(shim, slot, own(Call::State)), Answer::Refused(..)) {
@@ -155,10 +163,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn kill_all(&self, shim: &Shim) {
-        let kill = Call::Kill { signal: libc::SIGKILL, all: true };
+    fn of_all(&self, shim: &Shim, call: Call) {
         for slot in self.slots {
-            self.ask(shim, slot, Question { call: kill, exec: None });
+            self.ask(shim, slot, Question { call, exec: None });
         }
     }
 
@@ -171,27 +178,27 @@ impl<'a> Driver<'a> {
         let guests = [Guest::Exits, Guest::Reads, Guest::Sleeps, Guest::Sleeps, Guest::Missing];
         let exec = random.one(&[0, 0, 0, 1, 1, 1, 2]);
         let (call, exec) = match random.below(100) {
-            0..12 if slot.real => (Call::Create, None),
-            0..12 => (Call::Start, None),
-            12..24 => (Call::Start, None),
-            24..30 => (Call::State, None),
-            30..33 => (Call::Wait, None),
-            33..40 => (kill(random), None),
-            40..45 => (Call::Delete, None),
-            45..53 => (Call::Pause, None),
-            53..60 => (Call::Resume, None),
-            60..62 => (Call::Update, None),
-            62..64 => (Call::Stats, None),
-            64..66 => (Call::Pids, None),
-            66..68 => (Call::CloseIo, None),
-            68 => (Call::Resize, None),
-            69 => (Call::Connect, None),
-            70 => (Call::Checkpoint, None),
-            71..79 => (Call::Exec(random.one(&guests)), Some(exec.min(1))),
-            79..86 => (Call::Start, Some(exec)),
-            86..89 => (Call::State, Some(exec)),
-            89..91 => (Call::Wait, Some(exec)),
-            91..94 => (kill(random), Some(exec)),
+            0..10 if slot.real => (Call::Create, None),
+            0..10 => (Call::Start, None),
+            10..20 => (Call::Start, None),
+            20..25 => (Call::State, None),
+            25..28 => (Call::Wait, None),
+            28..35 => (kill(random), None),
+            35..43 => (Call::Delete, None),
+            43..47 => (Call::Pause, None),
+            47..54 => (Call::Resume, None),
+            54..56 => (Call::Update, None),
+            56..58 => (Call::Stats, None),
+            58..60 => (Call::Pids, None),
+            60..62 => (Call::CloseIo, None),
+            62 => (Call::Resize, None),
+            63 => (Call::Connect, None),
+            64 => (Call::Checkpoint, None),
+            65..76 => (Call::Exec(random.one(&guests)), Some(exec.min(1))),
+            76..87 => (Call::Start, Some(exec)),
+            87..90 => (Call::State, Some(exec)),
+            90..92 => (Call::Wait, Some(exec)),
+            92..94 => (kill(random), Some(exec)),
             94..97 => (Call::Delete, Some(exec)),
             97..99 => (Call::CloseIo, Some(exec)),
             _ => (Call::Resize, Some(exec)),
@@ -217,8 +224,6 @@ impl<'a> Driver<'a> {
 fn kill(random: &mut Random) -> Call {
     let signals = [
         libc::SIGKILL,
-        libc::SIGKILL,
-        libc::SIGTERM,
         libc::SIGTERM,
         libc::SIGINT,
         libc::SIGQUIT,
