@@ -6,6 +6,7 @@
 
 mod events;
 mod fifo;
+mod holdings;
 mod process;
 pub mod raw;
 mod remains;
@@ -13,6 +14,7 @@ mod task;
 
 pub use events::Event;
 pub use fifo::{Outlet, inlet};
+pub use holdings::Holdings;
 pub use process::Process;
 pub use remains::{cgroups, group_file, processes};
 pub use task::{Answer, Refusal, Shim};

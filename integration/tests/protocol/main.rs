@@ -19,6 +19,7 @@ mod isolation;
 mod life;
 mod oom;
 mod pause;
+mod random;
 mod signals;
 mod stats;
 mod stdio;

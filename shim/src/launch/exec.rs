@@ -12,7 +12,7 @@ use crate::spec::{Plan, Process};
 use crate::sys::pidfd::PidFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::unix::AsyncFd;
@@ -34,6 +34,15 @@ pub struct Target {
     pub built_ins: bool,
     /// Which code runs in it.
     pub compiler: Compiler,
+}
+
+impl Target {
+    /// Why a process was not executed in it: whatever fails in a container that ends fails for that.
+    fn why(&self, error: Error) -> Error {
+        // A process that has begun to end has no root folder any more.
+        let ends = fs::read_link(format!("/proc/{}/root", self.init)).is_err();
+        if ends || is_gone(&error) { killed() } else { error }
+    }
 }
 
 /// A process that runs in a container beside the container's own.
@@ -72,7 +81,8 @@ impl Launcher {
         file.write_all(json)?;
         // A process that is held stands for its namespaces.
         let namespace = Wanted::Join(File::from(target.held.try_clone()?));
-        let Newborn { pid, pidfd, talk } = self.forks.take(namespace).await?;
+        let newborn = self.forks.take(namespace).await;
+        let Newborn { pid, pidfd, talk } = newborn.map_err(|e| target.why(e.into()))?;
         let exec = Exec { pid, pidfd, stdin, terminal, outputs };
         let [input, output, error] = inherited.each_ref().map(|stream| stream.as_fd());
         let fds = [input, output, error, file.as_fd()];
@@ -88,7 +98,7 @@ impl Launcher {
             Ok(()) => Ok(exec),
             Err(error) => {
                 end(&exec.pidfd).await;
-                Err(if is_gone(&error) { killed() } else { error })
+                Err(target.why(error))
             }
         }
     }

@@ -249,7 +249,7 @@ async fn open_gate(talk: &Talk, pid: Pid) -> Result<(), Error> {
 }
 
 /// Whether the other side is gone, which could not say why.
-fn is_gone(error: &Error) -> bool {
+pub fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io(e) if is_lost(e))
 }
 

@@ -205,7 +205,8 @@ impl Task for Service {
     ) -> Result<api::ConnectResponse> {
         // containerd also connects to a shim that has no container yet, as to one of a pod.
         let pid = match self.tasks.get(&request.id) {
-            Ok(task) => task.snapshot().await.map_err(rpc)?.pid,
+            // It may be gone by the time it answers.
+            Ok(task) => task.snapshot().await.ok().and_then(|snapshot| snapshot.pid),
             Err(_) => None,
         };
         Ok(api::ConnectResponse {

@@ -148,9 +148,8 @@ impl Actor {
         match &mut self.state {
             State::Live(phase @ Phase::Created, init) => {
                 let started = init.start().await;
-                if matches!(started, Err(launch::Error::Io(_))) && init.pidfd.get_ref().has_ended()
-                {
-                    return Err(self.stopped_before("start"));
+                if started.as_ref().is_err_and(launch::is_gone) {
+                    return Err(self.stopped_before("start").await);
                 }
                 started?;
                 *phase = Phase::Running;
@@ -171,10 +170,11 @@ impl Actor {
                 let frozen = init.cgroup.freeze().await;
                 if init.pidfd.get_ref().has_ended() {
                     let _ = init.cgroup.thaw();
-                    return Err(self.stopped_before("pause"));
+                    return Err(self.stopped_before("pause").await);
                 }
                 frozen?;
                 *phase = Phase::Paused;
+                self.execs.bar(Some("paused"));
             }
             _ => return Err(self.wrong("pause")),
         }
@@ -187,6 +187,7 @@ impl Actor {
             State::Live(phase @ Phase::Paused, init) => {
                 init.cgroup.thaw()?;
                 *phase = Phase::Running;
+                self.execs.bar(None);
             }
             _ => return Err(self.wrong("resume")),
         }
@@ -222,6 +223,7 @@ impl Actor {
         }
         if signal == libc::SIGKILL {
             *phase = Phase::Killed;
+            self.execs.bar(Some("killed"));
         }
         Ok(())
     }
@@ -333,9 +335,11 @@ impl Actor {
         let _ = self.events.send(event);
     }
 
-    /// Of a process that ended so lately that the state does not say so yet.
-    fn stopped_before(&self, call: &'static str) -> Error {
-        Error::State { call, is: "stopped", id: self.request.id.clone() }
+    /// Of a process that ended so lately that the state does not say so yet; from here on it does.
+    async fn stopped_before(&mut self, call: &'static str) -> Error {
+        ended(&self.state).await;
+        self.stopped().await;
+        self.wrong(call)
     }
 
     fn wrong(&self, call: &'static str) -> Error {

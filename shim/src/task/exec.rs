@@ -21,8 +21,8 @@ pub struct Execs {
     launcher: Launcher,
     events: mpsc::UnboundedSender<Event>,
     all: HashMap<String, (Handle, watch::Receiver<Life>)>,
-    /// Nothing is started any more.
-    ending: watch::Sender<bool>,
+    /// In which state of the container nothing is started, while it is in one.
+    bar: watch::Sender<Option<&'static str>>,
 }
 
 /// Whether there is a process.
@@ -39,8 +39,8 @@ impl Execs {
         launcher: Launcher,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        let ending = watch::Sender::new(false);
-        Self { container, launcher, events, all: HashMap::new(), ending }
+        let bar = watch::Sender::new(None);
+        Self { container, launcher, events, all: HashMap::new(), bar }
     }
 
     /// Prepares one.
@@ -64,15 +64,15 @@ impl Execs {
             state: State::Created,
             stdin_closed: false,
             terminal: None,
-            ending: self.ending.subscribe(),
+            bar: self.bar.subscribe(),
             events: self.events.clone(),
             exit,
             life,
         };
         actor.tell(Event::ExecAdded { id: id.clone(), exec: exec.clone() });
-        let name = format!("{id}/{exec}");
         tokio::spawn(actor.live(inbox));
-        self.all.insert(exec, (Handle { id: name, calls, exited }, lives));
+        let handle = Handle { id, exec: Some(exec.clone()), calls, exited };
+        self.all.insert(exec, (handle, lives));
         Ok(())
     }
 
@@ -90,10 +90,15 @@ impl Execs {
         found.map(|(exec, _)| exec.clone())
     }
 
+    /// Has nothing be started in a container that is in this state.
+    pub fn bar(&self, is: Option<&'static str>) {
+        self.bar.send_replace(is);
+    }
+
     /// Lets nothing be started any more, and waits until all that runs has ended and is told. All of
     /// it has been killed.
     pub async fn end(&mut self) {
-        self.ending.send_replace(true);
+        self.bar(Some("stopped"));
         for (_, life) in self.all.values_mut() {
             // One without an actor has none.
             let _ = life.wait_for(|life| *life == Life::None).await;
@@ -117,7 +122,7 @@ struct Actor {
     /// It was said before there was a process.
     stdin_closed: bool,
     terminal: Option<Terminal>,
-    ending: watch::Receiver<bool>,
+    bar: watch::Receiver<Option<&'static str>>,
     events: mpsc::UnboundedSender<Event>,
     exit: watch::Sender<Option<Exit>>,
     life: watch::Sender<Life>,
@@ -173,8 +178,8 @@ impl Actor {
         if !matches!(self.state, State::Created) {
             return Err(self.wrong("start"));
         }
-        if *self.ending.borrow() {
-            return Err(Error::ExecIn { id: self.container.clone(), is: "stopped" });
+        if let Some(is) = *self.bar.borrow() {
+            return Err(Error::ExecIn { id: self.container.clone(), is });
         }
         self.life.send_replace(Life::Starting);
         let (json, streams) = (&self.request.process, &self.request.streams);

@@ -202,7 +202,7 @@ impl Tasks {
                 return Err(error);
             }
         };
-        self.lock().insert(id.clone(), Some(Handle { id: id.clone(), calls, exited }));
+        self.lock().insert(id.clone(), Some(Handle { id: id.clone(), exec: None, calls, exited }));
         let (pid, cgroup) = (actor.pid(), actor.cgroup());
         tokio::spawn(async move {
             let lived = tokio::spawn(actor.live(inbox)).await;
@@ -245,8 +245,10 @@ impl Tasks {
 /// A way to the actor of a container, or of a process that is executed in one.
 #[derive(Clone)]
 pub struct Handle {
-    /// Its name in errors.
+    /// The container's id.
     id: String,
+    /// The process's, of one that is executed.
+    exec: Option<String>,
     calls: mpsc::Sender<Call>,
     exited: watch::Receiver<Option<Exit>>,
 }
@@ -352,9 +354,12 @@ impl Handle {
     ///
     /// # Errors
     /// When it is gone without an end.
-    pub async fn wait(&self) -> Result<Exit, Error> {
-        let mut exited = self.exited.clone();
-        let exit = exited.wait_for(Option::is_some).await.map_err(|_| self.gone())?;
+    pub async fn wait(self) -> Result<Exit, Error> {
+        let gone = self.gone();
+        let Self { mut exited, calls, .. } = self;
+        // Who waits does not keep what is waited for: without its container it will not end.
+        drop(calls);
+        let exit = exited.wait_for(Option::is_some).await.map_err(|_| gone)?;
         exit.clone().ok_or(Error::Lost)
     }
 
@@ -373,6 +378,10 @@ impl Handle {
     }
 
     fn gone(&self) -> Error {
-        Error::NotFound(self.id.clone())
+        let id = self.id.clone();
+        match self.exec.clone() {
+            Some(exec) => Error::NoProcess { id, exec },
+            None => Error::NotFound(id),
+        }
     }
 }
