@@ -12,6 +12,9 @@ use super::{GRACE, Mock};
 /// As much as a shim's memory may have grown, for its allocator's own reasons.
 const ALLOWANCE_KIB: usize = 4 * 1024;
 
+/// How long nothing must change: what ended a moment ago may still be on its way out.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// What can be counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holdings {
@@ -20,8 +23,22 @@ pub struct Holdings {
 }
 
 impl Mock {
-    /// What there is of this containerd's containers, and what the shim with this pid has.
+    /// What there is of this containerd's containers, and what the shim with this pid has, once that
+    /// changes no more.
     pub fn holdings(&self, shim: Option<u32>) -> Holdings {
+        let deadline = Instant::now() + GRACE;
+        let (mut seen, mut since) = (self.look(shim), Instant::now());
+        while since.elapsed() < QUIET && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+            let now = self.look(shim);
+            if now.counts != seen.counts {
+                (seen, since) = (now, Instant::now());
+            }
+        }
+        seen
+    }
+
+    fn look(&self, shim: Option<u32>) -> Holdings {
         let of_shim = |count: fn(u32) -> usize| shim.map_or(0, count);
         Holdings {
             counts: [
@@ -45,9 +62,10 @@ impl Mock {
     pub fn holds_no_more_than(&self, before: &Holdings, shim: Option<u32>) -> Holdings {
         let deadline = Instant::now() + GRACE;
         loop {
-            let now = self.holdings(shim);
+            let now = self.look(shim);
             let grown = now.resident_kib.saturating_sub(before.resident_kib);
-            if now.counts == before.counts && grown <= ALLOWANCE_KIB {
+            let more = now.counts.iter().zip(&before.counts).any(|(now, before)| now.1 > before.1);
+            if !more && grown <= ALLOWANCE_KIB {
                 return now;
             }
             assert!(Instant::now() < deadline, "before:\n{before}after:\n{now}");

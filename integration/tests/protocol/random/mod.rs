@@ -1,7 +1,7 @@
 //! Calls at random, legal and not, one after the other and many at once, against the containers of
 //! one shim: each is answered as the model of the state machine says, to the word.
 //!
-//! `CALLS` says how many, `SEED` which; the seed is printed.
+//! `CALLS` says how many, `SEED` which (`SEED=$RANDOM` finds others); the seed is printed.
 
 mod driver;
 mod history;
@@ -9,7 +9,6 @@ mod model;
 mod order;
 
 use std::env;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use integration::bundle::Bundle;
 use integration::mock::{Dialect, Mock, Shim};
@@ -65,10 +64,7 @@ fn whole_life(shim: &Shim, bundle: &Bundle) {
 #[test]
 fn calls_at_random_are_answered_as_the_state_machine_says() {
     let calls = usize::try_from(number("CALLS").unwrap_or(10_000)).expect("a number of calls");
-    let seed = number("SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
-        u64::from(now.subsec_nanos())
-    });
+    let seed = number("SEED").unwrap_or(7);
     println!("SEED={seed} CALLS={calls}");
 
     let mock = Mock::new();
