@@ -52,8 +52,12 @@ fn memory_is_told_with_limit_peak_and_kinds() {
     assert_eq!(memory.usage.limit, 64 << 20);
     assert!(memory.usage.usage > 0 && memory.usage.max >= memory.usage.usage, "{memory:?}");
     assert_eq!(memory.hierarchical_memory_limit, 64 << 20);
-    assert!(memory.total_rss > 0 && memory.pg_fault > 0, "{memory:?}");
     assert!(memory.kernel.usage > 0, "{memory:?}");
+    // The kernel gathers these from its processors every two seconds.
+    wait::until("kinds of memory", || {
+        let memory = metrics(&shim, &bundle).memory.unwrap_or_default();
+        memory.total_rss > 0 && memory.pg_fault > 0
+    });
     end(&mock, &bundle, shim);
 }
 
