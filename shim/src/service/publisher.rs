@@ -14,8 +14,9 @@ use containerd_shim_protos::ttrpc::{self, context};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
-/// How long containerd may take for one event. What it takes later it may get twice, so it is long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long containerd may take for one event. What it takes later it may get twice, so it is long; one
+/// that is on its way out may never answer, so it is not longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
