@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::sample::{Figure, milliseconds};
-use crate::world::{Peer, Runs};
+use crate::world::{Peer, Runs, quiet};
 
 pub const CTR: &str = "ctr run --rm";
 pub const CTR_P2: &str = "ctr run --rm, 0.2";
@@ -32,6 +32,7 @@ pub fn measure(peers: &[Peer], runs: usize) -> Figure {
     for (.., words) in &kinds {
         must(&words.iter().map(String::as_str).collect::<Vec<_>>()); // every cache is warm
     }
+    quiet();
     let mut times = vec![Vec::new(); kinds.len()];
     for _ in 0..runs {
         for ((.., words), times) in kinds.iter().zip(&mut times) {

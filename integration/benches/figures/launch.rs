@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::life::{Container, connect, verb};
 use crate::sample::{Figure, milliseconds};
-use crate::world::{Peer, Program, Runs, World};
+use crate::world::{Peer, Program, Runs, World, quiet};
 
 pub const OWN_P1: &str = "preview 1, from exec of start";
 pub const OWN_P2: &str = "0.2, from exec of start";
@@ -51,6 +51,7 @@ fn alone(
     for peer in peers {
         once(peer); // compiled, and in every cache
     }
+    quiet(); // and to the code of later starts
     let mut times = vec![Vec::new(); peers.len()];
     for _ in 0..runs {
         for (peer, times) in peers.iter().zip(&mut times) {

@@ -1,15 +1,14 @@
 //! A big module: its first start on a node, and later ones.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use integration::options;
 
 use crate::life::Container;
 use crate::sample::{Figure, milliseconds};
-use crate::world::{Peer, Program, Runs, World};
+use crate::world::{Peer, Program, Runs, World, quiet};
 
 pub const CACHED: &str = "cached, to Start's answer";
 pub const TIERED: &str = "first start, tiered, to Start's answer";
@@ -73,24 +72,4 @@ fn start(world: &World, peer: &Peer, compiler: &str) -> Result<(Duration, Durati
     }
     let container = Container::with(&world.mock, peer, bundle, request);
     container.slowly(&world.mock, peer).map_err(|refusal| refusal.message)
-}
-
-/// Waits until nobody compiles in the background any more.
-fn quiet() {
-    let deadline = Instant::now() + Duration::from_secs(300);
-    while compiles() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn compiles() -> bool {
-    let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
-    entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|words| {
-        let mut words = words.split(|byte| *byte == 0);
-        let program = words.next().unwrap_or_default();
-        Path::new(&*String::from_utf8_lossy(program))
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("containerd-shim-"))
-            && words.next() == Some(b"compile")
-    })
 }

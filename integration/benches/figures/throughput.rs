@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::life::{Container, connect};
 use crate::sample::Figure;
-use crate::world::{Peer, Program, Runs, World};
+use crate::world::{Peer, Program, Runs, World, quiet};
 
 pub const RATE: &str = "one group, four at a time";
 
@@ -39,6 +39,7 @@ fn rate(world: &World, peer: &Peer, each: usize) -> f64 {
     let mut shim = connect(&world.mock, peer, &holder.bundle);
     holder.stay(&mut shim);
     member(Program::P1).member(&mut shim); // compiled
+    quiet();
     let queues: Vec<Vec<Container>> =
         (0..AT_A_TIME).map(|_| (0..each).map(|_| member(Program::P1)).collect()).collect();
     let ready = Barrier::new(AT_A_TIME + 1);

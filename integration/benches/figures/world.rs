@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::{CreateTaskRequest, Mount};
 use integration::bundle::Bundle;
@@ -199,4 +200,24 @@ impl World {
     pub fn group(&self, peer: &Peer, what: &str) -> String {
         format!("{}-{}-{what}", self.mock.namespace, peer.name)
     }
+}
+
+/// Waits until nobody compiles in the background any more.
+pub fn quiet() {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while compiles() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn compiles() -> bool {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|words| {
+        let mut words = words.split(|byte| *byte == 0);
+        let program = words.next().unwrap_or_default();
+        Path::new(&*String::from_utf8_lossy(program))
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("containerd-shim-"))
+            && words.next() == Some(b"compile")
+    })
 }
