@@ -84,7 +84,7 @@ impl Mock {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
             .expect("propagation can be cut");
         // A test may want to fill the first.
-        for (folder, options) in [("/run", Some("size=32m")), ("/var/lib", None)] {
+        for (folder, options) in [("/run", Some("size=128m")), ("/var/lib", None)] {
             mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), options)
                 .expect("a tmpfs can be mounted");
         }

@@ -78,7 +78,7 @@ impl Full {
     const FILLER: &'static str = "/run/filler";
 
     fn new() -> Self {
-        let filled = fs::write(Self::FILLER, vec![0; 33 << 20]).expect_err("it does not fit");
+        let filled = fs::write(Self::FILLER, vec![0; 129 << 20]).expect_err("it does not fit");
         assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
         Self
     }
