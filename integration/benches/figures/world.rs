@@ -213,11 +213,7 @@ pub fn quiet() {
 fn compiles() -> bool {
     let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
     entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|words| {
-        let mut words = words.split(|byte| *byte == 0);
-        let program = words.next().unwrap_or_default();
-        Path::new(&*String::from_utf8_lossy(program))
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("containerd-shim-"))
-            && words.next() == Some(b"compile")
+        // It is executed by another name of its own binary.
+        words.split(|byte| *byte == 0).skip(1).take(2).eq([b"compile".as_slice(), b"background"])
     })
 }
