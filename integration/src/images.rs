@@ -44,7 +44,7 @@ pub static PROBE: Image = Image {
         ("/etc/greeting", Extra::Text("good morning\n")),
         ("/hello.wat", Extra::Text(HELLO)),
         ("/usr/bin/tool.wasm", Extra::Compiled(HELLO)),
-        ("/work/local.wasm", Extra::Compiled(HELLO)),
+        ("/srv/local.wasm", Extra::Compiled(HELLO)),
         ("/usr/bin/in-etc.wasm", Extra::Compiled(IN_ETC)),
         ("/bad/text.wasm", Extra::Text("this is no module\n")),
         ("/bad/import.wasm", Extra::Compiled(MOON)),

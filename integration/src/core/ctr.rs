@@ -58,7 +58,7 @@ pub fn arguments_environment_and_folder_arrive(ctr: Ctr) {
     for expected in ["COLOUR=blue", "FROM_IMAGE=yes"] {
         assert!(done.lines().iter().any(|line| line == expected), "no {expected}\n{done}");
     }
-    let done = ctr.run_command(&["--cwd", "/work"], &PROBE, &["local.wasm"]).ok();
+    let done = ctr.run_command(&["--cwd", "/srv"], &PROBE, &["local.wasm"]).ok();
     assert_eq!(done.text(), "hello from wat");
 }
 

@@ -85,7 +85,7 @@ fn an_entrypoint_without_a_slash_is_found_in_the_path() {
 #[test]
 fn an_entrypoint_without_a_slash_is_found_in_the_working_folder() {
     let (docker, _turn) = docker();
-    let done = docker.run(&["--entrypoint", "local.wasm", "-w", "/work"], &PROBE, &[]).ok();
+    let done = docker.run(&["--entrypoint", "local.wasm", "-w", "/srv"], &PROBE, &[]).ok();
     assert_eq!(done.text(), "hello from wat");
 }
 

@@ -56,7 +56,7 @@ fn environment_folder_and_user_are_its_own() {
     for expected in ["OURS=yes", "MINE=too", "FROM_IMAGE=yes"] {
         assert!(done.lines().iter().any(|line| line == expected), "no {expected}\n{done}");
     }
-    let done = docker.cli(&["exec", "-w", "/work", name, "local.wasm"]).ok();
+    let done = docker.cli(&["exec", "-w", "/srv", name, "local.wasm"]).ok();
     assert_eq!(done.text(), "hello from wat");
     docker.cli(&["exec", name, PROBE.entry, "write", "/private", "x"]).ok();
     docker.0.sh(&format!("chmod 600 /proc/{}/root/private", container.pid()));

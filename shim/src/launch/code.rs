@@ -15,7 +15,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// Up to this many bytes of wasm, optimized code is made at once: that takes some 50 ms at most.
+/// Up to this many bytes of wasm, optimized code is made at once: nobody waits long for it.
 const SMALL: u64 = 64 * 1024;
 
 /// Which code containers run, as the owner of a node chooses.

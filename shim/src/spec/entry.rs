@@ -67,20 +67,20 @@ mod tests {
 
     #[test]
     fn an_absolute_path_means_itself() {
-        assert_eq!(candidates("/app.wasm", &["PATH=/bin"], "/work"), ["/app.wasm"]);
+        assert_eq!(candidates("/app.wasm", &["PATH=/bin"], "/srv"), ["/app.wasm"]);
     }
 
     #[test]
     fn a_relative_path_is_taken_from_the_working_directory() {
-        assert_eq!(candidates("./app.wasm", &[], "/work"), ["/work/./app.wasm"]);
+        assert_eq!(candidates("./app.wasm", &[], "/srv"), ["/srv/./app.wasm"]);
         assert_eq!(candidates("bin/app.wasm", &[], "/"), ["/bin/app.wasm"]);
     }
 
     #[test]
     fn a_bare_name_is_looked_for_in_path_then_in_the_working_directory() {
         assert_eq!(
-            candidates("app.wasm", &["PATH=/a:/b", "X=1"], "/work"),
-            ["/a/app.wasm", "/b/app.wasm", "/work/app.wasm"]
+            candidates("app.wasm", &["PATH=/a:/b", "X=1"], "/srv"),
+            ["/a/app.wasm", "/b/app.wasm", "/srv/app.wasm"]
         );
         assert_eq!(candidates("app.wasm", &["PATH="], "/"), ["/app.wasm"]);
     }
