@@ -1,5 +1,6 @@
 //! Tasks and processes with a terminal.
 
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -116,6 +117,63 @@ fn keys_for_signals_end_the_guest_in_a_tight_loop() {
         assert_eq!(shim.wait(&bundle.id).expect("it ends"), code);
         shim.finish(&mock, &bundle);
     }
+}
+
+#[test]
+fn a_key_that_is_typed_before_the_start_waits_for_the_guest() {
+    let mock = Mock::new();
+    let bundle = wat(&mock, SPIN);
+    let terminal = terminal(&mock, &bundle);
+    let stdout = Outlet::of(&terminal.stdout);
+    let request = CreateTaskRequest {
+        terminal: true,
+        stdin: text(&terminal.stdin),
+        stdout: text(&terminal.stdout),
+        ..Default::default()
+    };
+    let shim =
+        mock.create_with(&bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    inlet(&terminal.stdin).write_all(b"\x03").expect("the fifo has room");
+    shim.start(&bundle.id).expect("the task can be started");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 130);
+    shim.finish(&mock, &bundle);
+    stdout.all();
+}
+
+#[test]
+fn a_key_that_is_typed_before_an_exec_is_started_waits_for_its_guest() {
+    let mock = Mock::new();
+    let bundle = wat(&mock, SPIN);
+    let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    shim.start(&bundle.id).expect("the task can be started");
+    let terminal = terminal(&mock, &bundle);
+    let stdout = Outlet::of(&terminal.stdout);
+    let request = ExecProcessRequest {
+        terminal: true,
+        stdin: text(&terminal.stdin),
+        stdout: text(&terminal.stdout),
+        ..Default::default()
+    };
+    let one = shim.process(&bundle.id, "one");
+    let spec = json!({
+        "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/app.wasm"], "terminal": true
+    });
+    one.exec_with(&spec, request).expect("it can be executed");
+    // Nobody else has the fifo open until Start.
+    let mut fifo = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&terminal.stdin)
+        .expect("the mock made the fifo");
+    fifo.write_all(b"\x03").expect("the fifo has room");
+    one.start().expect("it can be started");
+    assert_eq!(one.wait().expect("it ends"), 130);
+    drop(fifo);
+    one.delete().expect("a stopped process can be deleted");
+    shim.kill(&bundle.id, Signal::SIGKILL).expect("a running task can be killed");
+    shim.wait(&bundle.id).expect("it ends");
+    shim.finish(&mock, &bundle);
+    stdout.all();
 }
 
 #[test]

@@ -95,7 +95,10 @@ impl Launcher {
         };
         drop(inherited);
         match led {
-            Ok(()) => Ok(exec),
+            Ok(()) => {
+                exec.terminal.iter().for_each(Terminal::started);
+                Ok(exec)
+            }
             Err(error) => {
                 end(&exec.pidfd).await;
                 Err(target.why(error))

@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// How much is copied at a time, in bytes.
@@ -29,14 +30,16 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// A terminal that is shown.
 pub struct Terminal {
     shown: Arc<AsyncFd<OwnedFd>>,
+    /// Says that what is typed is for the program now.
+    started: Arc<Notify>,
     /// The copier's: it ends with that.
     output: Weak<End>,
     copying: JoinHandle<()>,
 }
 
 impl Terminal {
-    /// A new one, whose input comes from `input` and whose output goes to `output`; and the side of
-    /// the program. Needs the runtime.
+    /// A new one, whose input comes from `input`, once it is [`started`](Self::started), and whose
+    /// output goes to `output`; and the side of the program. Needs the runtime.
     ///
     /// # Errors
     /// When the system gives none.
@@ -54,8 +57,9 @@ impl Terminal {
         let input = input.map(|fd| End::new(fd, Interest::READABLE)).transpose()?;
         let output = Arc::new(End::new(output, Interest::WRITABLE)?);
         let its = Arc::downgrade(&output);
-        let copying = tokio::spawn(copy(shown.clone(), input, output));
-        Ok((Self { shown, output: its, copying }, program))
+        let started = Arc::new(Notify::new());
+        let copying = tokio::spawn(copy(shown.clone(), started.clone(), input, output));
+        Ok((Self { shown, started, output: its, copying }, program))
     }
 
     /// Another name of where its output goes.
@@ -67,6 +71,12 @@ impl Terminal {
             End::Watched(fd) => fd.get_ref().try_clone(),
             End::Plain(fd) => fd.try_clone(),
         }
+    }
+
+    /// Lets keys through. Those that were typed before have waited: one that ends the program is not
+    /// to end the preparation of it.
+    pub fn started(&self) {
+        self.started.notify_one();
     }
 
     /// Sets its size.
@@ -93,7 +103,12 @@ impl Drop for Terminal {
 
 /// Copies until no process has the terminal any more and all that they wrote is out. The end of the
 /// input does not end that.
-async fn copy(shown: Arc<AsyncFd<OwnedFd>>, input: Option<End>, output: Arc<End>) {
+async fn copy(
+    shown: Arc<AsyncFd<OwnedFd>>,
+    started: Arc<Notify>,
+    input: Option<End>,
+    output: Arc<End>,
+) {
     let shown = End::Watched(shown);
     let show = async {
         let mut chunk = [0; CHUNK];
@@ -105,6 +120,7 @@ async fn copy(shown: Arc<AsyncFd<OwnedFd>>, input: Option<End>, output: Arc<End>
         }
     };
     let type_in = async {
+        started.notified().await;
         if let Some(input) = input {
             type_all(&input, &shown).await;
         }

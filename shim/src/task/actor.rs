@@ -152,6 +152,7 @@ impl Actor {
                     return Err(self.stopped_before("start").await);
                 }
                 started?;
+                self.terminal.iter().for_each(Terminal::started);
                 *phase = Phase::Running;
             }
             _ => return Err(self.wrong("start")),
