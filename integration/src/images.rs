@@ -61,6 +61,33 @@ pub static PROBE_P2: Image = Image {
     extras: &[],
 };
 
+/// A component of `wasi:http/proxy` 0.2.
+pub static WEB: Image = Image {
+    name: "web2",
+    entry: "/web2.wasm",
+    module: Module::Guest("web2.wasm"),
+    flags: &[],
+    extras: &[("/etc/greeting", Extra::Text("good morning\n"))],
+};
+
+/// A component of `wasi:http/service` 0.3.
+pub static WEB_P3: Image = Image {
+    name: "web3",
+    entry: "/web3.wasm",
+    module: Module::Guest("web3.wasm"),
+    flags: &[],
+    extras: &[],
+};
+
+/// A component of `wasi:cli/command` 0.3.
+pub static COMMAND_P3: Image = Image {
+    name: "command3",
+    entry: "/command3.wasm",
+    module: Module::Guest("command3.wasm"),
+    flags: &[],
+    extras: &[],
+};
+
 /// Preview 1, from C.
 pub static HELLO_C: Image = Image {
     name: "hello-c",

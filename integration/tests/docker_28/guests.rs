@@ -1,6 +1,6 @@
 //! Guests of the real toolchains.
 
-use integration::images::{HELLO_C, HELLO_GO, Image, PROBE, PROBE_P2};
+use integration::images::{COMMAND_P3, HELLO_C, HELLO_GO, Image, PROBE, PROBE_P2};
 
 use crate::docker;
 
@@ -38,4 +38,17 @@ fn rust_for_wasip1_and_wasip2() {
         let done = docker.run(&[], image, &["stat", image.entry]).ok();
         assert!(done.text().starts_with("file "), "{done}");
     }
+}
+
+#[test]
+fn rust_for_wasi_0_3() {
+    let (docker, _turn) = docker();
+    let done = docker.run(&[], &COMMAND_P3, &["three", "words", "said"]).ok();
+    assert_eq!(done.text(), "three words said");
+    docker.run(&[], &COMMAND_P3, &["fail"]).exits(1);
+    docker.run(&[], &COMMAND_P3, &["trap"]).exits(134).complains_of(&["unreachable"]);
+    let container = docker.start(&[], &COMMAND_P3, &["sleep"]);
+    container.says("sleeping");
+    container.cli(&["stop"]).ok();
+    assert_eq!(container.inspect("{{.State.ExitCode}}"), "143");
 }

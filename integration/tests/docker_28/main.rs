@@ -17,6 +17,7 @@ mod parallel;
 mod pause;
 mod refusals;
 mod restart;
+mod serving;
 mod signals;
 mod stdio;
 mod terminal;

@@ -1,17 +1,17 @@
 //! From compiled code to something that only waits to be called.
 
-use super::ceiling::Ceiling;
 use super::exit::RunFailed;
+use super::host::{Host, ModuleHost};
 use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use wasmtime::component::{self, Component, ResourceTable, Val, types::ComponentItem};
+use wasmtime::component::{self, Component, Val, types::ComponentItem};
 use wasmtime::{
-    Engine, ExternType, InstancePre, Linker, Module, Precompiled, ResourcesRequired, Result, Store,
+    Engine, ExternType, InstancePre, Linker, Module, Precompiled, ResourcesRequired, Result,
 };
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::p2::{self, bindings::CommandPre};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxBuilder, p0, p1, p2, p3};
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::{p2 as http2, p3 as http3};
 
 /// Why a guest cannot be run, before any of it ran.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Error {
     Code(String),
     /// It wants something that nobody here provides.
     #[error(
-        "an import cannot be satisfied: {0}; this runtime provides WASI preview 1 and the interfaces of wasi:cli 0.2"
+        "an import cannot be satisfied: {0}; this runtime provides WASI preview 1 and the interfaces of wasi:cli and wasi:http, 0.2 and 0.3"
     )]
     Import(String),
     /// The export that should be called is not there.
@@ -44,33 +44,25 @@ pub enum Error {
 
 /// A guest, linked; none of its code has run.
 pub struct Loaded {
-    kind: Kind,
-    ceiling: Option<u64>,
+    pub(super) work: Work,
+    /// Of its memory, in bytes.
+    pub(super) ceiling: Option<u64>,
 }
 
-enum Kind {
+/// What a guest is for.
+pub(super) enum Work {
+    /// To be called once.
+    Call(Call),
+    /// To answer requests.
+    Serve(ProxyPre<Host>),
+}
+
+/// What is called.
+pub(super) enum Call {
     Module(InstancePre<ModuleHost>, String),
-    Command(CommandPre<Host>),
+    Command2(p2::bindings::CommandPre<Host>),
+    Command3(p3::bindings::CommandPre<Host>),
     Export(component::InstancePre<Host>, String),
-}
-
-/// What a module's host functions find in its store.
-struct ModuleHost {
-    wasi: WasiP1Ctx,
-    ceiling: Ceiling,
-}
-
-/// What a component's host functions find in its store.
-struct Host {
-    wasi: WasiCtx,
-    table: ResourceTable,
-    ceiling: Ceiling,
-}
-
-impl WasiView for Host {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
 }
 
 /// All that guests of one engine can import; each kind made once, ahead or when it is needed.
@@ -102,8 +94,7 @@ impl Linkers {
         }
         let mut linker: Linker<ModuleHost> = Linker::new(&self.engine);
         p1::add_to_linker_async(&mut linker, |host| &mut host.wasi).map_err(import)?;
-        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |host| &mut host.wasi)
-            .map_err(import)?;
+        p0::add_to_linker_async(&mut linker, |host| &mut host.wasi).map_err(import)?;
         Ok(self.module.get_or_init(|| linker))
     }
 
@@ -113,6 +104,9 @@ impl Linkers {
         }
         let mut linker = component::Linker::new(&self.engine);
         p2::add_to_linker_async(&mut linker).map_err(import)?;
+        p3::add_to_linker(&mut linker).map_err(import)?;
+        http2::add_only_http_to_linker_async(&mut linker).map_err(import)?;
+        http3::add_to_linker(&mut linker).map_err(import)?;
         Ok(self.component.get_or_init(|| linker))
     }
 
@@ -138,11 +132,11 @@ impl Loaded {
         let engine = &linkers.engine;
         let path = format!("/proc/self/fd/{}", code.as_raw_fd());
         let damaged = |e: wasmtime::Error| Error::Code(format!("{e:#}"));
-        let kind = match Engine::detect_precompiled_file(&path).map_err(damaged)? {
+        let work = match Engine::detect_precompiled_file(&path).map_err(damaged)? {
             Some(Precompiled::Module) => {
                 let module = artifact::engine::load_module(engine, &path).map_err(damaged)?;
                 check_memory(Some(module.resources_required()), ceiling)?;
-                link_module(linkers, &module, export)?
+                Work::Call(link_module(linkers, &module, export)?)
             }
             Some(Precompiled::Component) => {
                 let component = artifact::engine::load_component(engine, &path).map_err(damaged)?;
@@ -151,17 +145,16 @@ impl Loaded {
             }
             None => return Err(Error::Code("it is not Wasmtime's".into())),
         };
-        Ok(Self { kind, ceiling })
+        Ok(Self { work, ceiling })
     }
+}
 
+impl Call {
     /// Calls it, in a store of its own.
-    pub(super) async fn call(self, mut context: WasiCtxBuilder) -> Result<()> {
-        let ceiling = Ceiling::new(self.ceiling);
-        match self.kind {
-            Kind::Module(pre, export) => {
-                let host = ModuleHost { wasi: context.build_p1(), ceiling };
-                let mut store = Store::new(pre.module().engine(), host);
-                store.limiter(|host| &mut host.ceiling);
+    pub async fn call(self, mut context: WasiCtxBuilder, ceiling: Option<u64>) -> Result<()> {
+        match self {
+            Call::Module(pre, export) => {
+                let mut store = ModuleHost::store(pre.module().engine(), &mut context, ceiling);
                 let instance = pre.instantiate_async(&mut store).await?;
                 let function = instance
                     .get_func(&mut store, &export)
@@ -169,15 +162,18 @@ impl Loaded {
                 let mut results = vec![wasmtime::Val::I32(0); function.ty(&store).results().len()];
                 function.call_async(&mut store, &[], &mut results).await
             }
-            Kind::Command(pre) => {
+            Call::Command2(pre) => {
                 let mut store = Host::store(pre.engine(), &mut context, ceiling);
                 let command = pre.instantiate_async(&mut store).await?;
-                match command.wasi_cli_run().call_run(&mut store).await? {
-                    Ok(()) => Ok(()),
-                    Err(()) => Err(RunFailed.into()),
-                }
+                succeeded(command.wasi_cli_run().call_run(&mut store).await?)
             }
-            Kind::Export(pre, export) => {
+            Call::Command3(pre) => {
+                let mut store = Host::store(pre.engine(), &mut context, ceiling);
+                let command = pre.instantiate_async(&mut store).await?;
+                let run = async |guest: &_| command.wasi_cli_run().call_run(guest).await;
+                succeeded(store.run_concurrent(run).await??)
+            }
+            Call::Export(pre, export) => {
                 let mut store = Host::store(pre.engine(), &mut context, ceiling);
                 let instance = pre.instantiate_async(&mut store).await?;
                 let function = instance
@@ -194,13 +190,8 @@ impl Loaded {
     }
 }
 
-impl Host {
-    fn store(engine: &Engine, context: &mut WasiCtxBuilder, ceiling: Ceiling) -> Store<Self> {
-        let host = Self { wasi: context.build(), table: ResourceTable::new(), ceiling };
-        let mut store = Store::new(engine, host);
-        store.limiter(|host| &mut host.ceiling);
-        store
-    }
+fn succeeded(run: Result<(), ()>) -> Result<()> {
+    run.map_err(|()| RunFailed.into())
 }
 
 fn check_memory(needs: Option<ResourcesRequired>, ceiling: Option<u64>) -> Result<(), Error> {
@@ -214,7 +205,7 @@ fn check_memory(needs: Option<ResourcesRequired>, ceiling: Option<u64>) -> Resul
     }
 }
 
-fn link_module(linkers: &Linkers, module: &Module, export: Option<&str>) -> Result<Kind, Error> {
+fn link_module(linkers: &Linkers, module: &Module, export: Option<&str>) -> Result<Call, Error> {
     let wanted = export.unwrap_or("_start");
     let callable = match module.get_export(wanted) {
         Some(ExternType::Func(ty)) if ty.params().len() == 0 => true,
@@ -235,34 +226,41 @@ fn link_module(linkers: &Linkers, module: &Module, export: Option<&str>) -> Resu
         return Err(Error::Export { wanted, exports: functions(module) });
     }
     let pre = linkers.module()?.instantiate_pre(module).map_err(import)?;
-    Ok(Kind::Module(pre, wanted.to_owned()))
+    Ok(Call::Module(pre, wanted.to_owned()))
 }
 
 fn link_component(
     linkers: &Linkers,
     component: &Component,
     export: Option<&str>,
-) -> Result<Kind, Error> {
+) -> Result<Work, Error> {
     let engine = &linkers.engine;
     let names: Vec<String> =
         component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
-    if export.is_none()
-        && let Some(handler) = names.iter().find(|n| n.starts_with("wasi:http/"))
-    {
-        return Err(Error::World(format!("it exports {handler}, not wasi:cli/run")));
-    }
     let pre = linkers.component()?.instantiate_pre(component).map_err(import)?;
     let exports = || if names.is_empty() { "nothing".into() } else { some(&names) };
     let Some(name) = export else {
-        let is_run = |n: &String| n.starts_with("wasi:cli/run@0.2.");
-        if !names.iter().any(is_run) {
-            return Err(Error::World(format!("it exports no wasi:cli/run@0.2, but {}", exports())));
-        }
-        return CommandPre::new(pre).map(Kind::Command).map_err(|e| Error::World(format!("{e:#}")));
+        let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        let work = if has("wasi:cli/run@0.2.") {
+            p2::bindings::CommandPre::new(pre).map(Call::Command2).map(Work::Call)
+        } else if has("wasi:cli/run@0.3.") {
+            p3::bindings::CommandPre::new(pre).map(Call::Command3).map(Work::Call)
+        } else if has("wasi:http/incoming-handler@0.2.") {
+            http2::bindings::ProxyPre::new(pre).map(ProxyPre::P2).map(Work::Serve)
+        } else if has("wasi:http/handler@0.3.") {
+            http3::bindings::ServicePre::new(pre).map(ProxyPre::P3).map(Work::Serve)
+        } else {
+            let runs = "wasi:cli/run, wasi:http/incoming-handler or wasi:http/handler";
+            return Err(Error::World(format!(
+                "it exports nothing of {runs} of WASI 0.2 or 0.3, but {}",
+                exports()
+            )));
+        };
+        return work.map_err(|e| Error::World(format!("{e:#}")));
     };
     match component.component_type().get_export(engine, name).map(|item| item.ty) {
         Some(ComponentItem::ComponentFunc(ty)) if ty.params().len() == 0 => {
-            Ok(Kind::Export(pre, name.to_owned()))
+            Ok(Work::Call(Call::Export(pre, name.to_owned())))
         }
         Some(ComponentItem::ComponentFunc(_)) => Err(Error::Export {
             wanted: format!("the function {name:?} takes parameters, so it cannot be called"),

@@ -21,6 +21,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 const PERMIT: usize = 64 * 1024;
 
 /// The three streams of a guest.
+#[derive(Clone)]
 pub struct Streams {
     pub input: Input,
     pub output: Output,

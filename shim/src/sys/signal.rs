@@ -1,6 +1,9 @@
 //! What signals do to a container's process.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Signals that end a guest: their default as far as a program without handlers is concerned.
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
@@ -22,9 +25,32 @@ const LEFT_ALONE: [i32; 13] = [
     libc::SIGCHLD,
 ];
 
+/// The writing end of a pipe that is closed instead of an exit, once.
+static INSTEAD: AtomicI32 = AtomicI32::new(NOTHING);
+
+const NOTHING: RawFd = -1;
+
 extern "C" fn exit_as_killed(signal: i32) {
+    if signal != libc::SIGQUIT {
+        let pipe = INSTEAD.swap(NOTHING, Ordering::Relaxed);
+        // SAFETY: nobody else has this descriptor, which `tell_first` gave away. That it is closed is
+        // all that the other end waits for; close(2) on a pipe sets no errno.
+        if pipe != NOTHING && unsafe { libc::close(pipe) } == 0 {
+            return;
+        }
+    }
     // Not by the default action: the kernel spares process 1 of a pid namespace from that.
     super::process::exit_now(128 + signal);
+}
+
+/// Makes the first SIGTERM or SIGINT from here on do no more than that the answer becomes readable.
+///
+/// # Errors
+/// What pipe(2) fails with.
+pub fn tell_first() -> io::Result<OwnedFd> {
+    let (told, pipe) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    INSTEAD.store(pipe.into_raw_fd(), Ordering::Relaxed);
+    Ok(told)
 }
 
 /// Makes SIGTERM, SIGINT and SIGQUIT end this process with 128 + n whatever it does.
@@ -32,8 +58,11 @@ extern "C" fn exit_as_killed(signal: i32) {
 /// # Errors
 /// What sigaction(2) fails with.
 pub fn end_when_told() -> nix::Result<()> {
-    let end =
-        SigAction::new(SigHandler::Handler(exit_as_killed), SaFlags::SA_ONSTACK, SigSet::empty());
+    let end = SigAction::new(
+        SigHandler::Handler(exit_as_killed),
+        SaFlags::SA_ONSTACK | SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
     for signal in ENDING {
         // SAFETY: the handler calls only `_exit`, which is async-signal-safe.
         unsafe { sigaction(signal, &end) }?;
