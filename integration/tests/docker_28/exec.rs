@@ -1,7 +1,7 @@
 //! docker exec.
 
 use integration::command::DEADLINE;
-use integration::images::{PROBE, PROBE_P2};
+use integration::images::{PROBE, PROBE_P2, WEB};
 use integration::wait;
 
 use crate::docker;
@@ -126,4 +126,27 @@ fn one_that_is_killed_by_its_client_s_end_goes_on_as_dockers_do() {
     session.says("spinning");
     container.cli(&["kill"]).ok();
     session.finish(DEADLINE).exits(137);
+}
+
+#[test]
+fn stack_tells_where_rust_guests_wait_and_what_a_server_does() {
+    let (docker, _turn) = docker();
+    for image in [&PROBE, &PROBE_P2] {
+        let container = docker.start(&[], image, &["sleep", "1000"]);
+        container.says("sleeping");
+        let said = docker.cli(&["exec", &container.name, "@stack"]).ok().text();
+        assert!(said.starts_with("in a host call:"), "{said}");
+        assert!(said.contains("functions::sleep"), "{said}");
+        assert!(said.contains("probe::main"), "{said}");
+    }
+    let container = docker.start(&[], &WEB, &[]);
+    let stack = || docker.cli(&["exec", &container.name, "@stack"]).ok().text();
+    assert!(stack().starts_with("no call of a guest is going on"), "{}", stack());
+    let url = format!("http://{}:8080/spin", container.address());
+    let client = docker.0.spawn(&["curl", "-s", "--max-time", "60", &url]);
+    container.says("asked for /spin");
+    assert!(stack().starts_with("in wasm:"), "{}", stack());
+    assert!(stack().contains("wasi:http/incoming-handler"), "{}", stack());
+    container.cli(&["kill"]).ok();
+    client.finish(DEADLINE).fails();
 }

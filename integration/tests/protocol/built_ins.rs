@@ -52,7 +52,7 @@ fn help_names_all_of_them() {
     let (bundle, shim) = running(&mock, mock.bundle(&["/app.wasm"]), None);
     let (code, said, _) = execute(&mock, &bundle, &shim, &process(0, &["@help"]));
     assert_eq!(code, 0);
-    for name in ["@help", "@stat", "@ls", "@cat", "#EXPORT"] {
+    for name in ["@help", "@stack", "@stat", "@ls", "@cat", "#EXPORT"] {
         assert!(said.contains(name), "{said}");
     }
     finish(&mock, &bundle, shim);
@@ -144,4 +144,75 @@ fn they_can_be_switched_off() {
     refusal.names(&["\"@help\": executable file not found", "/app.wasm"]);
     assert!(!refusal.message.contains("@stat"), "{}", refusal.message);
     finish(&mock, &bundle, shim);
+}
+
+/// A guest that is in `body` when it says so.
+fn in_calls(body: &str) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\08\00\00\00\06\00\00\00there\0a")
+  (func $innermost {body})
+  (func $middle (call $innermost))
+  (func $outermost (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+    (call $middle)))"#
+    )
+}
+
+/// Asks a guest that is in `body` where it is, so many times, and ends it.
+#[track_caller]
+fn stacks<const N: usize>(body: &str) -> [String; N] {
+    let mock = Mock::new();
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", &in_calls(body));
+    let stdout = mock.fifo(&bundle, "stdout");
+    let said = Outlet::of(&stdout);
+    let stdout = stdout.to_string_lossy().into_owned();
+    let request = CreateTaskRequest { stdout, ..Default::default() };
+    let shim =
+        mock.create_with(&bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    shim.start(&bundle.id).expect("the task can be started");
+    said.says("there\n");
+    let spec = json!({ "user": { "uid": 5, "gid": 5 }, "args": ["@stack"], "cwd": "/" });
+    let asked = [(); N].map(|()| {
+        let (code, said, complaint) = execute(&mock, &bundle, &shim, &spec);
+        assert_eq!((code, complaint.as_str()), (0, ""));
+        said
+    });
+    finish(&mock, &bundle, shim);
+    assert_eq!(said.all(), "there\n");
+    asked
+}
+
+#[test]
+fn stack_tells_where_a_guest_computes() {
+    for said in stacks::<3>("(loop $for_ever (br $for_ever))") {
+        assert_eq!(said, "in wasm:\n    0: innermost\n    1: middle\n    2: outermost\n");
+    }
+}
+
+#[test]
+fn stack_tells_where_a_guest_waits() {
+    // A subscription to the monotonic clock, for an hour.
+    let body = "(i32.store (i32.const 80) (i32.const 1))
+      (i64.store (i32.const 88) (i64.const 3600000000000))
+      (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 32)))";
+    for said in stacks::<3>(body) {
+        assert_eq!(said, "in a host call:\n    0: innermost\n    1: middle\n    2: outermost\n");
+    }
+}
+
+#[test]
+fn stack_tells_where_a_guest_is_whatever_it_does() {
+    // It writes nothing without an end, so it is in wasm, or in the host, or on its way.
+    let body = "(loop $for_ever
+      (drop (call $write (i32.const 1) (i32.const 64) (i32.const 0) (i32.const 32)))
+      (br $for_ever))";
+    for said in stacks::<20>(body) {
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(matches!(lines[0], "in wasm:" | "in a host call:"), "{said}");
+        assert_eq!(lines[lines.len() - 2..], ["    1: middle", "    2: outermost"], "{said}");
+    }
 }

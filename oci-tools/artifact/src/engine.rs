@@ -38,6 +38,9 @@ impl fmt::Display for Tier {
     }
 }
 
+/// How large the stack is that a guest and its host calls run on, in bytes.
+pub const STACK: usize = 2 << 20;
+
 /// The configuration of every engine of this project; the tiers differ in the compiler alone.
 ///
 /// Interruption is by signal, not by epochs or fuel, so guest code carries no checks for it.
@@ -49,9 +52,9 @@ pub fn config(tier: Tier) -> Config {
     });
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
     config.wasm_component_model_async(true);
-    // A guest's stack, beside the 2 MiB that its async host calls run on.
+    // The guest's part of it.
     config.max_wasm_stack(1 << 20);
-    config.async_stack_size(2 << 20);
+    config.async_stack_size(STACK);
     config
 }
 

@@ -11,3 +11,4 @@ pub mod engine;
 pub mod known;
 pub mod media;
 pub mod module;
+pub mod names;

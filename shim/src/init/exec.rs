@@ -44,7 +44,8 @@ pub fn prepare(
     cgroup.join()?;
     let mut plan = spec::read(&order.bundle, &order.id)?;
     plan.max_guest_memory = order.max_guest_memory;
-    plan.process = spec::process(&process).map_err(unusable)?;
+    let process = spec::process(&process).map_err(unusable)?;
+    let container = std::mem::replace(&mut plan.process, process);
     let root = root_of(order.init, &PidFd::from(init.try_clone()?))?;
     let found = find(order, &mut plan.process, root.as_fd())?;
     sys::process::set_title(&plan.process.args)?;
@@ -59,7 +60,9 @@ pub fn prepare(
             Ok(Box::new(|| guest.run()))
         }
         Found::BuiltIn(command) => {
-            let view = View::gather(&command, order, &cgroup)?;
+            let view = View::gather(&command, order, &cgroup, || {
+                image::open(root.as_fd(), &container.entry).ok()
+            })?;
             enter(&plan, init, root)?;
             wait_for_start(channel)?;
             begin(channel)?;

@@ -11,5 +11,6 @@ pub mod net;
 pub mod pidfd;
 pub mod polled;
 pub mod process;
+pub mod ptrace;
 pub mod pty;
 pub mod signal;

@@ -460,7 +460,7 @@ fn missing_file() -> Answer {
     let words = format!(
         "exec: {file:?}: no such file or directory in the image; this is a Wasm container, without \
          shell or Linux programs: it has {exits}, {reads}, {sleeps}, {spins}, of which FILE#EXPORT \
-         calls a function; built in are @help, @stat, @ls, @cat"
+         calls a function; built in are @help, @stack, @stat, @ls, @cat"
     );
     Answer::Refused(Code::NOT_FOUND, words)
 }
