@@ -138,6 +138,51 @@ pub static TICK: Image = Image {
     extras: &[],
 };
 
+/// Reads numbers to the end of its input, 8 bytes each and the lowest first, that must count up from
+/// 0: traps where one does not. Then writes how many there were, in the same form.
+pub static NUMBERS: Image = Image {
+    name: "numbers",
+    entry: "/numbers.wasm",
+    module: Module::Wat(
+        r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (func (export "_start") (local $filled i32) (local $at i32) (local $number i64)
+    (loop $more
+      (local.set $filled (i32.const 0))
+      (block $end
+        (loop $fill
+          (i32.store (i32.const 0) (i32.add (i32.const 0x10000) (local.get $filled)))
+          (i32.store (i32.const 4) (i32.sub (i32.const 0x10000) (local.get $filled)))
+          (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+          (br_if $end (i32.eqz (i32.load (i32.const 8))))
+          (local.set $filled (i32.add (local.get $filled) (i32.load (i32.const 8))))
+          (br_if $fill (i32.lt_u (local.get $filled) (i32.const 0x10000)))))
+      (local.set $at (i32.const 0))
+      (block $checked
+        (loop $next
+          (br_if $checked (i32.ge_u (local.get $at) (local.get $filled)))
+          (if (i64.ne (i64.load offset=0x10000 (local.get $at)) (local.get $number)) (then unreachable))
+          (local.set $number (i64.add (local.get $number) (i64.const 1)))
+          (local.set $at (i32.add (local.get $at) (i32.const 8)))
+          (br $next)))
+      (if (i32.ne (local.get $at) (local.get $filled)) (then unreachable))
+      (br_if $more (i32.eq (local.get $filled) (i32.const 0x10000))))
+    (i64.store (i32.const 16) (local.get $number))
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 8))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
+    ),
+    flags: &[],
+    extras: &[],
+};
+
+/// 64 KiB of numbers as [`NUMBERS`] reads them, which begin behind `blocks` such blocks.
+pub fn numbers(blocks: u64) -> Vec<u8> {
+    (blocks * 8192..(blocks + 1) * 8192).flat_map(u64::to_le_bytes).collect()
+}
+
 /// A module that prints `hello from wat`.
 pub const HELLO: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

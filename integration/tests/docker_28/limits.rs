@@ -2,6 +2,7 @@
 
 use integration::docker::Container;
 use integration::images::{PROBE, PROBE_P2};
+use integration::wait;
 
 use crate::docker;
 
@@ -47,7 +48,7 @@ fn a_guest_in_a_tight_loop_is_held_to_its_share_of_a_processor() {
     let (docker, _turn) = docker();
     let container = docker.start(&["--cpus", "0.2"], &PROBE, &["spin"]);
     container.says("spinning");
-    integration::wait::until("throttled periods", || {
+    wait::until("throttled periods", || {
         let stat = knob(&container, "cpu", "cpu.stat");
         let line = stat.lines().find(|line| line.starts_with("nr_throttled")).unwrap_or_default();
         line.split_whitespace().nth(1).is_some_and(|count| count != "0")
@@ -142,6 +143,26 @@ fn a_kill_for_want_of_memory_is_shown_as_one_and_another_kill_is_not() {
         assert_eq!(container.wait(), 137);
         assert_eq!(container.inspect("{{.State.OOMKilled}}"), told);
     }
+}
+
+#[test]
+fn a_process_that_takes_more_is_killed_as_one_in_a_linux_container_is() {
+    let (docker, _turn) = docker();
+    let flags = ["--memory", "64m", "--memory-swap", "64m"];
+    let ours = docker.start(&flags, &PROBE, &["sleep", "1000"]);
+    let linux = docker.start_linux(&flags, &["sleep", "1000"]);
+    let (alloc, tail) = ([PROBE.entry, "alloc", "256"], ["tail", "/dev/zero"]);
+    for (container, hungry) in [(&ours, &alloc[..]), (&linux, &tail[..])] {
+        let pid = container.pid();
+        docker.cli(&[&["exec", &container.name], hungry].concat()).exits(137);
+        let filter = format!("container={}", container.name);
+        let events = ["events", "--since", "10m", "--until", "0s", "--format", "{{.Action}}"];
+        let events = [&events[..], &["--filter", &filter, "--filter", "event=oom"]].concat();
+        wait::until("word of the kill", || docker.cli(&events).ok().lines() == ["oom"]);
+        let state = "{{.State.Status}} {{.State.Pid}} {{.State.OOMKilled}}";
+        assert_eq!(container.inspect(state), format!("running {pid} true"));
+    }
+    docker.cli(&["exec", &ours.name, PROBE.entry, "alloc", "16"]).ok();
 }
 
 #[test]

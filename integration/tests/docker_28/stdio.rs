@@ -1,7 +1,7 @@
 //! Standard input, output and error through docker.
 
 use integration::command::DEADLINE;
-use integration::images::{PROBE, PROBE_P2};
+use integration::images::{NUMBERS, PROBE, PROBE_P2, numbers};
 
 use crate::docker;
 
@@ -24,6 +24,23 @@ fn much_input_arrives_whole() {
     let input: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
     let done = docker.run_with(&["-i"], &PROBE, &["echo-stdin"], &input).ok();
     assert!(done.stdout == input, "{} bytes came back of {}", done.stdout.len(), input.len());
+}
+
+#[test]
+fn gigabytes_of_input_arrive_whole_and_fill_no_memory() {
+    let (docker, _turn) = docker();
+    let container = docker.create(&["-i"], &NUMBERS, &[]);
+    let mut session = docker.0.spawn(&["docker", "start", "-a", "-i", &container.name]);
+    let blocks = (2 << 30) / numbers(0).len() as u64;
+    for block in 0..blocks {
+        session.write(&numbers(block));
+    }
+    // Of the guest's process and of the shim, in KiB.
+    let peaks = container.look("shim=$(ps -o ppid= -p $pid | tr -d ' '); sed -n 's/^VmHWM:\\s*\\([0-9]*\\) kB$/\\1/p' /proc/$pid/status /proc/$shim/status");
+    let peaks: Vec<u32> = peaks.lines().map(|peak| peak.parse().expect("a number")).collect();
+    assert!(peaks.len() == 2 && peaks.iter().all(|peak| (1..65_536).contains(peak)), "{peaks:?}");
+    let done = session.finish(DEADLINE).ok();
+    assert_eq!(done.stdout, (blocks * 8192).to_le_bytes());
 }
 
 #[test]

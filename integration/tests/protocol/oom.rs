@@ -1,12 +1,10 @@
 //! Out of memory: the kernel's kill, and the guest's own ceiling.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
 
 use containerd_shim_protos::api::{CreateTaskRequest, Status};
 use integration::bundle::Bundle;
-use integration::mock::{Event, Mock, Shim, cgroups};
+use integration::mock::{Event, Mock, Shim};
 use integration::{options, paths, wait};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -31,7 +29,7 @@ const HUNGRY: &str = r#"(module
 fn limited(mock: &Mock, wat: &str) -> (Bundle, Shim) {
     let memory = json!({ "memory": { "limit": 64 << 20, "swap": 64 << 20 } });
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", wat);
-    let bundle = bundle.set("/linux/resources", memory);
+    let bundle = bundle.with_wat("hungry.wasm", HUNGRY).set("/linux/resources", memory);
     let shim = mock.create(&bundle).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     shim.start(&bundle.id).expect("the task can be started");
     (bundle, shim)
@@ -41,18 +39,6 @@ fn limited(mock: &Mock, wat: &str) -> (Bundle, Shim) {
 fn told(mock: &Mock, id: &str) -> usize {
     let events = mock.events(id);
     events.iter().filter(|event| matches!(event, Event::OutOfMemory(_))).count()
-}
-
-/// A process in the task's groups that takes memory until it is killed.
-fn hog(bundle: &Bundle) -> Child {
-    let groups = cgroups(&bundle.id);
-    let lists = groups.iter().map(|group| group.join("cgroup.procs").display().to_string());
-    let join: String = lists.map(|list| format!("echo $$ >{list}; ")).collect();
-    Command::new("sh")
-        .arg0("sh")
-        .args(["-c", &format!("{join} exec tail /dev/zero")])
-        .spawn()
-        .expect("sh is there")
 }
 
 #[test]
@@ -69,21 +55,28 @@ fn a_task_that_takes_more_memory_than_it_may_is_told_to_be_killed_for_it() {
 }
 
 #[test]
-fn a_kill_of_another_process_is_told_while_the_task_runs_on() {
+fn a_process_that_takes_more_is_killed_and_told_while_the_task_runs_on() {
     let mock = Mock::new();
     let (bundle, shim) = limited(&mock, SPIN);
     let id = &bundle.id;
-    for count in 1..=2 {
-        let status = hog(&bundle).wait().expect("it is our child");
-        assert!(!status.success(), "it was not killed: {status}");
-        wait::until("word of the kill", || told(&mock, id) == count);
+    let pid = shim.state(id).expect("a state").pid;
+    let hungry = json!({ "user": { "uid": 0, "gid": 0 }, "args": ["/hungry.wasm"], "cwd": "/" });
+    for (count, exec) in ["one", "two"].into_iter().enumerate() {
+        let process = shim.process(id, exec);
+        process.exec(&hungry).expect("the task runs");
+        let hungry = process.start().expect("it can be started");
+        assert_eq!(process.wait().expect("it ends"), 137);
+        process.delete().expect("it has ended");
+        wait::until("word of the kill", || told(&mock, id) == count + 1);
+        let exit = Event::ExecExit(id.clone(), exec.to_owned(), hungry, 137);
+        wait::until("word of the end", || mock.events(id).contains(&exit));
     }
-    let state = shim.state(id).expect("a state").status.enum_value();
-    assert_eq!(state, Ok(Status::RUNNING));
+    let state = shim.state(id).expect("a state");
+    assert_eq!((state.status.enum_value(), state.pid), (Ok(Status::RUNNING), pid));
     shim.kill(id, Signal::SIGKILL).expect("a running task can be killed");
     assert_eq!(shim.wait(id).expect("it ends"), 137);
     shim.finish(&mock, &bundle);
-    mock.await_events(id, 6);
+    wait::until("word of the end", || mock.events(id).contains(&Event::Exit(id.clone(), pid, 137)));
     assert_eq!(told(&mock, id), 2, "SIGKILL alone is no want of memory: {:?}", mock.events(id));
 }
 

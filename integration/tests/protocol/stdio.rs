@@ -1,13 +1,18 @@
 //! The three streams, between fifos that behave and fifos that do not.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use containerd_shim_protos::api::{CloseIORequest, CreateTaskRequest};
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use integration::bundle::Bundle;
-use integration::images::HELLO;
+use integration::images::{HELLO, numbers};
 use integration::mock::{Mock, Outlet, Shim, inlet};
+use integration::wait;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::{CAT, EXIT_7, FLOOD, SPIN};
@@ -115,11 +120,61 @@ fn a_reader_that_comes_late_gets_everything() {
     assert_eq!(stdout.all().len(), 16 << 20);
 }
 
+/// Whether nothing more fits into a fifo, of which both ends are open.
+fn full(fifo: &Path) -> bool {
+    let file = OpenOptions::new().read(true).write(true).open(fifo).expect("the fifo is there");
+    let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+}
+
+/// The most memory that a process has ever had, in KiB.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    line.trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+#[test]
+fn a_reader_that_pauses_holds_the_writer_up_and_loses_nothing() {
+    const BLOCKS: u64 = 512;
+    let mock = Mock::new();
+    let (bundle, streams) = bundle(&mock, CAT);
+    let shim = start(&mock, &bundle, CreateTaskRequest { stderr: String::new(), ..request(&streams) });
+    let pids = [shim.connect(&bundle.id).expect("it runs").shim_pid, shim.pids(&bundle.id).expect("it runs")[0]];
+    let before = pids.map(peak);
+    let mut stdin = OpenOptions::new().write(true).open(&streams.stdin).expect("the guest reads");
+    let mut stdout = OpenOptions::new().read(true).open(&streams.stdout).expect("the guest writes");
+    let writer = thread::spawn(move || {
+        for block in 0..BLOCKS {
+            stdin.write_all(&numbers(block)).expect("the guest reads");
+        }
+    });
+    let mut came = vec![0; numbers(0).len()];
+    for block in 0..BLOCKS {
+        if block % 128 == 64 {
+            // As far as it can be: the guest is held up, and whoever writes to it.
+            wait::until("two full fifos", || full(&streams.stdin) && full(&streams.stdout));
+            assert!(!writer.is_finished());
+            for (pid, before) in pids.iter().zip(before) {
+                assert!(peak(*pid) < before + 4096, "{pid}: {} KiB after {before}", peak(*pid));
+            }
+        }
+        stdout.read_exact(&mut came).expect("the guest writes");
+        assert!(came == numbers(block), "block {block} is another");
+    }
+    writer.join().expect("all was taken");
+    let close = CloseIORequest { id: bundle.id.clone(), stdin: true, ..Default::default() };
+    shim.call::<Empty>("CloseIO", &close).expect("the task runs");
+    assert_eq!(shim.wait(&bundle.id).expect("it ends"), 0);
+    shim.finish(&mock, &bundle);
+    assert_eq!(stdout.read(&mut came).expect("the guest wrote"), 0, "more than was written");
+}
+
 #[test]
 fn a_reader_that_leaves_does_not_end_the_guest() {
     let mock = Mock::new();
     let (bundle, streams) = bundle(&mock, SPIN);
-    let first = std::fs::OpenOptions::new()
+    let first = OpenOptions::new()
         .read(true)
         .write(true)
         .open(&streams.stdout)
