@@ -123,6 +123,19 @@ fn with_run_full_no_task_is_created_and_there_is_one_once_it_is_not() {
 }
 
 #[test]
+fn a_shim_whose_bundle_is_taken_away_before_any_container_came_ends() {
+    let mock = Mock::new();
+    let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", EXIT_7);
+    bundle.write();
+    let shim = mock.start(&bundle, &Dialect::Silent).expect("the shim starts");
+    let pid = shim.connect(&bundle.id).expect("the shim answers").shim_pid;
+    assert!(pid > 1);
+    // As containerd does when it cannot write to the bundle where the shim serves.
+    fs::remove_dir_all(&bundle.path).expect("the bundle is the test's own");
+    mock.nothing_left(&bundle);
+}
+
+#[test]
 fn a_guest_whose_fifos_vanish_runs_on_and_can_be_ended() {
     let mock = Mock::new();
     let bundle = mock.bundle(&["/app.wasm"]).with_wat("app.wasm", SPIN);

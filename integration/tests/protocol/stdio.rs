@@ -139,8 +139,12 @@ fn a_reader_that_pauses_holds_the_writer_up_and_loses_nothing() {
     const BLOCKS: u64 = 512;
     let mock = Mock::new();
     let (bundle, streams) = bundle(&mock, CAT);
-    let shim = start(&mock, &bundle, CreateTaskRequest { stderr: String::new(), ..request(&streams) });
-    let pids = [shim.connect(&bundle.id).expect("it runs").shim_pid, shim.pids(&bundle.id).expect("it runs")[0]];
+    let shim =
+        start(&mock, &bundle, CreateTaskRequest { stderr: String::new(), ..request(&streams) });
+    let pids = [
+        shim.connect(&bundle.id).expect("it runs").shim_pid,
+        shim.pids(&bundle.id).expect("it runs")[0],
+    ];
     let before = pids.map(peak);
     let mut stdin = OpenOptions::new().write(true).open(&streams.stdin).expect("the guest reads");
     let mut stdout = OpenOptions::new().read(true).open(&streams.stdout).expect("the guest writes");
@@ -174,11 +178,8 @@ fn a_reader_that_pauses_holds_the_writer_up_and_loses_nothing() {
 fn a_reader_that_leaves_does_not_end_the_guest() {
     let mock = Mock::new();
     let (bundle, streams) = bundle(&mock, SPIN);
-    let first = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&streams.stdout)
-        .expect("the fifo is there");
+    let first =
+        OpenOptions::new().read(true).write(true).open(&streams.stdout).expect("the fifo is there");
     let shim = start(&mock, &bundle, request(&streams));
     drop(first);
     let second = Outlet::of(&streams.stdout);

@@ -10,6 +10,7 @@ use containerd_shim_protos::ttrpc::asynchronous::Server;
 use containerd_shim_protos::ttrpc::asynchronous::transport::Listener;
 use nix::fcntl::OFlag;
 use std::fs;
+use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -22,6 +23,9 @@ use tokio::sync::{Notify, mpsc};
 /// How long the last events may take at the end: a containerd that starts removes what has ended
 /// without it, and takes events only after that.
 const GOODBYE: Duration = Duration::from_secs(30);
+
+/// How often a shim that no container has come to looks whether it is still wanted.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What `start` has found out and made.
 pub struct Settings {
@@ -41,7 +45,7 @@ pub struct Settings {
     pub debug: bool,
 }
 
-/// Serves until containerd says `Shutdown`; never returns. For the child of a fork.
+/// Serves until containerd says `Shutdown`, or has given it up; never returns. For the child of a fork.
 pub fn run(settings: Settings) -> ! {
     let code = match detach(&settings).map_err(Error::from).and_then(|z| serve(settings, z)) {
         Ok(()) => 0,
@@ -82,8 +86,8 @@ fn protect_from_oom() {
 }
 
 fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
-    let Settings { listener, socket, name, id, namespace, ttrpc_address, grouped, first, .. } =
-        settings;
+    let Settings { listener, socket, bundle, name, id, namespace, ttrpc_address, .. } = settings;
+    let (grouped, first) = (settings.grouped, settings.first);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (events, published) = mpsc::unbounded_channel();
     let shutdown = Arc::new(Notify::new());
@@ -93,7 +97,7 @@ fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
         forks.prepare(&first);
         let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT));
         let tasks = Tasks::new(Launcher::new(forks, code), events);
-        let service = Service::new(tasks, shutdown.clone());
+        let service = Service::new(tasks.clone(), shutdown.clone());
         listener.set_nonblocking(true)?;
         let calls = watch(OwnedFd::from(listener.try_clone()?), Interest::READABLE);
         let calls = calls.map_err(|(_, e)| e)?;
@@ -105,6 +109,7 @@ fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
         let publisher = tokio::spawn(publisher.run(published));
         tokio::select! {
             () = shutdown.notified() => {}
+            () = given_up(&bundle, &tasks) => log::warn!("nobody has use for this shim"),
             Err(e) = accept::keep(&mut server, &calls) => return Err(e),
         }
         Ok::<_, Error>((server, publisher))
@@ -117,4 +122,16 @@ fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
         let _ = tokio::time::timeout(GOODBYE, publisher).await;
         Ok(())
     })
+}
+
+/// Waits until the bundle is gone before any container was made, which is all that a shim hears of a
+/// containerd that could not note where it serves: that one leaves it to itself.
+async fn given_up(bundle: &Path, tasks: &Tasks) {
+    while tasks.is_empty() {
+        if !bundle.exists() {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    pending().await
 }
