@@ -169,8 +169,16 @@ impl Module {
     /// # Errors
     /// Every [`Error`] but [`Error::Text`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Self::parse_with(bytes, features())
+    }
+
+    /// [`Module::parse`] with other proposals than those that our engine runs.
+    ///
+    /// # Errors
+    /// As [`Module::parse`].
+    pub fn parse_with(bytes: &[u8], features: WasmFeatures) -> Result<Self, Error> {
         let kind = kind(bytes).ok_or_else(|| bad_preamble(bytes))?;
-        let mut validator = Validator::new_with_features(features());
+        let mut validator = Validator::new_with_features(features);
         let types = validator.validate_all(bytes).map_err(|error| invalid(&error, bytes.len()))?;
         let (imports, exports) = match kind {
             Kind::CoreModule => core_externs(&types),

@@ -1,8 +1,12 @@
 //! The command line as it was typed. Nothing is checked here beyond its shape: each command turns
 //! these arguments into a validated plan of its own.
 
+mod inspect;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use inspect::*;
 
 /// Makes OCI images that hold WebAssembly.
 #[derive(clap::Parser)]
@@ -15,7 +19,9 @@ pub struct Cli {
 /// The verbs.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
+    Inspect(InspectArgs),
+    Explain(ExplainArgs),
 }
 
 /// Build an image for the platform wasi/wasm from a module or component

@@ -1,7 +1,8 @@
-//! `wasm-image`: makes OCI images that hold WebAssembly.
+//! `wasm-image`: makes OCI images that hold WebAssembly, and shows what they are.
 
 mod build;
 mod cli;
+mod inspect;
 mod name;
 
 use std::process::ExitCode;
@@ -10,7 +11,9 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
-        cli::Command::Build(args) => build::run(args),
+        cli::Command::Build(args) => build::run(*args),
+        cli::Command::Inspect(args) => inspect::inspect(&args),
+        cli::Command::Explain(args) => inspect::explain(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,192 @@
+//! A layer of files: its tar is read once, from front to back, for one file in it.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use artifact::compile::MAX_WASM;
+use artifact::module::kind;
+use tar::{Archive, EntryType};
+
+/// As much as a layer may unpack to, in bytes.
+const UNPACKED: u64 = 2 << 30;
+
+/// As many files as a layer may hold.
+const FILES: usize = 200_000;
+
+/// The longest name, in bytes.
+const NAME: u64 = 4096;
+
+/// The largest record of extended attributes (pax) that is taken, in bytes.
+const RECORD: u64 = 1 << 20;
+
+/// What was found in a layer.
+#[derive(Default)]
+pub struct Layer {
+    /// Entries that are no folders.
+    pub files: usize,
+    /// Bytes of those files.
+    pub unpacked: u64,
+    /// The file, if it is there and is WebAssembly.
+    pub wasm: Option<Vec<u8>>,
+    /// Where it leads, if it is a link.
+    pub link: Option<PathBuf>,
+    /// It is there, and is neither.
+    pub other: bool,
+    /// It is taken away from the layers below.
+    pub removed: bool,
+}
+
+/// Reads the tar of a layer for the file `wanted`, a path from the root of the image without a slash
+/// at its front.
+pub fn read(tar: impl Read, wanted: &Path) -> Result<Layer> {
+    let mut layer = Layer::default();
+    let name = wanted.file_name().unwrap_or_default().to_string_lossy();
+    let whiteout = wanted.with_file_name(format!(".wh.{name}"));
+    let mut seen = false;
+    let mut archive = Archive::new(Limited { inner: tar, left: UNPACKED });
+    let mut long: HashMap<&str, PathBuf> = HashMap::new();
+    for entry in archive.entries()?.raw(true) {
+        let mut entry = entry.context("the tar in it is damaged or cut off")?;
+        let kind = entry.header().entry_type();
+        match kind {
+            EntryType::GNULongName => drop(long.insert("path", text(&mut entry, NAME)?)),
+            EntryType::GNULongLink => drop(long.insert("linkpath", text(&mut entry, NAME)?)),
+            EntryType::XHeader => pax(&text(&mut entry, RECORD)?, &mut long)?,
+            _ => {}
+        }
+        if matches!(
+            kind,
+            EntryType::GNULongName
+                | EntryType::GNULongLink
+                | EntryType::XHeader
+                | EntryType::XGlobalHeader
+        ) {
+            continue;
+        }
+        let own = || PathBuf::from(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+        let path = inside(&long.remove("path").unwrap_or_else(own))?;
+        let target = long.remove("linkpath").or_else(|| {
+            let bytes = entry.link_name_bytes()?;
+            Some(PathBuf::from(String::from_utf8_lossy(&bytes).into_owned()))
+        });
+        long.clear();
+        if kind.is_dir() {
+            continue;
+        }
+        layer.files += 1;
+        layer.unpacked += entry.size();
+        ensure!(layer.files <= FILES, "it holds more than {FILES} files");
+        if path == wanted {
+            ensure!(
+                !std::mem::replace(&mut seen, true),
+                "it holds {} twice, and which one counts is anybody's guess",
+                wanted.display()
+            );
+            match (kind, target) {
+                (EntryType::Symlink, Some(target)) => {
+                    let folder = wanted.parent().unwrap_or(Path::new(""));
+                    layer.link = Some(normal(&folder.join(target)));
+                }
+                (EntryType::Link, Some(target)) => layer.link = Some(inside(&target)?),
+                _ if kind.is_file() => {
+                    let size = entry.size();
+                    layer.wasm = module(&mut entry, size)?;
+                    layer.other = layer.wasm.is_none();
+                }
+                _ => layer.other = true,
+            }
+        } else if path == whiteout {
+            layer.removed = true;
+        }
+    }
+    Ok(layer)
+}
+
+/// The file if it is WebAssembly, which its first bytes say.
+fn module(entry: &mut impl Read, size: u64) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    entry.by_ref().take(8).read_to_end(&mut bytes)?;
+    if kind(&bytes).is_none() && !bytes.starts_with(b"\0asm") {
+        return Ok(None);
+    }
+    ensure!(size <= MAX_WASM, "the module in it is larger than {MAX_WASM} bytes");
+    entry.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn text(entry: &mut impl Read, most: u64) -> Result<PathBuf> {
+    let mut bytes = Vec::new();
+    entry.take(most + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= most, "a name in it is longer than {most} bytes");
+    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    Ok(PathBuf::from(String::from_utf8_lossy(&bytes[..end]).into_owned()))
+}
+
+/// The paths in a record: lines of `LENGTH KEY=VALUE`.
+/// <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>
+fn pax(record: &Path, long: &mut HashMap<&str, PathBuf>) -> Result<()> {
+    for line in record.to_string_lossy().lines() {
+        let pair = line.split_once(' ').and_then(|(_, pair)| pair.split_once('='));
+        match pair {
+            Some(("path", value)) => drop(long.insert("path", PathBuf::from(value))),
+            Some(("linkpath", value)) => drop(long.insert("linkpath", PathBuf::from(value))),
+            Some(("size", _)) => bail!("it holds a file of more than 8 GiB"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A path of a tar, from the root of the image.
+fn inside(path: &Path) -> Result<PathBuf> {
+    ensure!(
+        !path.components().any(|part| part == Component::ParentDir),
+        "it names {path:?}, which leads out of the image"
+    );
+    Ok(normal(path))
+}
+
+/// The path without `.` and `..`, which at the root leads nowhere else, and without the root.
+pub fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => drop(normal.pop()),
+            Component::Prefix(_) | Component::RootDir => normal = PathBuf::new(),
+            Component::CurDir => {}
+        }
+    }
+    normal
+}
+
+/// A reader that fails where a layer is absurdly long.
+struct Limited<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(length as u64).ok_or_else(|| {
+            io::Error::other(format!("it unpacks to more than {} GiB", UNPACKED >> 30))
+        })?;
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_in_the_image() {
+        assert_eq!(normal(Path::new("/a/./b/../c")), Path::new("a/c"));
+        assert_eq!(normal(Path::new("../../etc/x")), Path::new("etc/x"));
+        assert!(inside(Path::new("a/../../x")).is_err());
+        assert_eq!(inside(Path::new("./a/b")).unwrap(), Path::new("a/b"));
+    }
+}
