@@ -1,8 +1,14 @@
-//! `wasm-image`: makes OCI images that hold WebAssembly.
+//! `wasm-image`: makes OCI images that hold WebAssembly, keeps them, and moves them.
 
 mod build;
 mod cli;
+mod images;
+mod load;
+mod login;
 mod name;
+mod reference;
+mod store;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -11,6 +17,15 @@ use clap::Parser;
 fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
         cli::Command::Build(args) => build::run(args),
+        cli::Command::Pull(args) => transfer::pull(&args),
+        cli::Command::Push(args) => transfer::push(&args),
+        cli::Command::Copy(args) => transfer::copy(&args),
+        cli::Command::Tag(args) => images::tag(&args),
+        cli::Command::List(args) => images::list(&args),
+        cli::Command::Rm(args) => images::rm(&args),
+        cli::Command::Load(args) => load::run(&args),
+        cli::Command::Login(args) => login::login(&args),
+        cli::Command::Logout(args) => login::logout(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
