@@ -20,6 +20,7 @@ mod restart;
 mod serving;
 mod signals;
 mod stdio;
+mod store;
 mod terminal;
 mod verbs;
 mod with_ctr;

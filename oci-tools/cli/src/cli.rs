@@ -1,14 +1,16 @@
 //! The command line as it was typed. Nothing is checked here beyond its shape: each command turns
 //! these arguments into a validated plan of its own.
 
+mod images;
 mod inspect;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use images::*;
 pub use inspect::*;
 
-/// Makes OCI images that hold WebAssembly.
+/// Makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves them.
 #[derive(clap::Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -22,12 +24,22 @@ pub enum Command {
     Build(Box<BuildArgs>),
     Inspect(InspectArgs),
     Explain(ExplainArgs),
+    Pull(PullArgs),
+    Push(PushArgs),
+    Copy(CopyArgs),
+    Tag(TagArgs),
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    Rm(RmArgs),
+    Load(LoadArgs),
+    Login(LoginArgs),
+    Logout(LogoutArgs),
 }
 
 /// Build an image for the platform wasi/wasm from a module or component
 ///
-/// The image is written as a tar in the OCI layout, which `docker load`, `ctr image import` and
-/// `skopeo copy oci-archive:` take. The same inputs give the same bytes; SOURCE_DATE_EPOCH sets
+/// The image is kept in the store, for `push` and `load`, and written as a tar in the OCI layout,
+/// which `docker load`, `ctr image import` and `skopeo copy oci-archive:` take. The same inputs give the same bytes; SOURCE_DATE_EPOCH sets
 /// every time in it (default 0).
 #[derive(clap::Args)]
 pub struct BuildArgs {
@@ -38,7 +50,7 @@ pub struct BuildArgs {
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     pub tags: Vec<String>,
 
-    /// File to write, `-` for stdout [default: the module's file name, with .tar, in this folder]
+    /// File to write, `-` for stdout, and nothing to the store [default: the store, and the module's file name, with .tar, in this folder]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -77,6 +89,9 @@ pub struct BuildArgs {
     /// Signal that asks the program to end, by name or number
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
+
+    #[command(flatten)]
+    pub store: StoreArgs,
 
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]

@@ -1,9 +1,16 @@
-//! `wasm-image`: makes OCI images that hold WebAssembly, and shows what they are.
+//! `wasm-image`: makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves
+//! them.
 
 mod build;
 mod cli;
+mod images;
 mod inspect;
+mod load;
+mod login;
 mod name;
+mod reference;
+mod store;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -14,6 +21,15 @@ fn main() -> ExitCode {
         cli::Command::Build(args) => build::run(*args),
         cli::Command::Inspect(args) => inspect::inspect(&args),
         cli::Command::Explain(args) => inspect::explain(&args),
+        cli::Command::Pull(args) => transfer::pull(&args),
+        cli::Command::Push(args) => transfer::push(&args),
+        cli::Command::Copy(args) => transfer::copy(&args),
+        cli::Command::Tag(args) => images::tag(&args),
+        cli::Command::List(args) => images::list(&args),
+        cli::Command::Rm(args) => images::rm(&args),
+        cli::Command::Load(args) => load::run(&args),
+        cli::Command::Login(args) => login::login(&args),
+        cli::Command::Logout(args) => login::logout(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

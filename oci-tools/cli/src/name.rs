@@ -71,6 +71,16 @@ impl Name {
         Ok(Self { domain: domain.to_owned(), path, tag: tag.to_owned() })
     }
 
+    /// The registry, `HOST[:PORT]`.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository in the registry.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The tag alone.
     pub fn tag(&self) -> &str {
         &self.tag

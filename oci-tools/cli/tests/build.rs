@@ -17,13 +17,13 @@ const HELLO: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "_start")))"#;
 
-/// A folder that is the current one of every command run in it.
-struct Desk(TempDir);
+/// A folder that is the current one of every command run in it, and one for the image store.
+struct Desk(TempDir, TempDir);
 
 impl Desk {
     /// With the module `hello.wat`.
     fn new() -> Self {
-        let desk = Self(TempDir::new().unwrap());
+        let desk = Self(TempDir::new().unwrap(), TempDir::new().unwrap());
         desk.file("hello.wat", HELLO);
         desk
     }
@@ -42,6 +42,7 @@ impl Desk {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-image"));
         command.arg("build").args(args).current_dir(self.0.path()).env_remove("SOURCE_DATE_EPOCH");
+        command.env("WASM_IMAGE_STORE", self.1.path());
         command
     }
 
@@ -152,6 +153,7 @@ fn a_module_alone_becomes_an_image_with_a_report_of_what_it_is_and_what_to_do_ne
     let size = fs::metadata(desk.path("hello.tar")).unwrap().len() as f64 / 1024.0;
     let layer = layout.manifest.layers()[0].size();
     let module = wat::parse_str(HELLO).unwrap().len();
+    let store = desk.1.path().display();
     let expected = format!(
         "hello.wat: core module, WASI preview 1 command
   imports    wasi_snapshot_preview1 (1)
@@ -162,6 +164,7 @@ image docker.io/library/hello:latest
   manifest   {digest}
   layer      1 file, {module} B, compressed {layer} B
   written to hello.tar, {size:.1} KiB
+  stored in  {store}
 
 next
   docker load -i hello.tar
@@ -485,6 +488,7 @@ fn a_full_disk_leaves_the_old_image_and_nothing_new() {
     let output = Command::new("bash")
         .args(["-c", script, env!("CARGO_BIN_EXE_wasm-image")])
         .current_dir(desk.0.path())
+        .env("WASM_IMAGE_STORE", desk.1.path())
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use artifact::module::{Module, to_binary};
 
 use crate::cli::BuildArgs;
+use crate::store::Store;
 use layer::Layer;
 use layout::Image;
 use output::Draft;
@@ -27,12 +28,14 @@ use report::Report;
 use tree::{Node, Tree};
 
 pub use recipe::Usage;
+pub use report::bytes;
 
 /// Builds the image that `args` describe.
 pub fn run(args: BuildArgs) -> Result<()> {
     let epoch = std::env::var_os("SOURCE_DATE_EPOCH");
     let recipe = Recipe::new(args, epoch.as_deref())?;
     let target = resolve(&recipe)?;
+    let store = recipe.store.as_ref().map(|folder| Store::open(folder.as_deref())).transpose()?;
     let binary = read_module(&recipe.module)?;
     let module = Module::parse(&binary).map_err(|error| unusable(&recipe.module, error))?;
     let tree = gather(&recipe)?;
@@ -52,7 +55,13 @@ pub fn run(args: BuildArgs) -> Result<()> {
         }
     };
 
-    let report = Report::new(&recipe, &module, &tree, &image, size);
+    if let (Some(store), Some(path)) = (&store, &target) {
+        let stored = fs::File::open(path).map_err(Into::into).and_then(|file| store.import(file));
+        stored.context("the image is written, but cannot be stored")?;
+    }
+
+    let mut report = Report::new(&recipe, &module, &tree, &image, size);
+    report.store = store.as_ref().map(Store::root);
     for warning in &report.warnings {
         eprintln!("warning: {warning}");
     }

@@ -26,6 +26,8 @@ pub struct Recipe {
     pub module_dest: PathBuf,
     pub names: Vec<Name>,
     pub output: Target,
+    /// Whether the image goes to the store, and if one was named, to which.
+    pub store: Option<Option<PathBuf>>,
     pub adds: Vec<Add>,
     pub config: Config,
     pub epoch: Epoch,
@@ -98,7 +100,14 @@ impl Recipe {
         if config.entrypoint.is_empty() {
             return Err(Usage("--entrypoint is empty: it must name what to run".into()));
         }
+        if args.output.is_some() && args.store.store.is_some() {
+            return Err(Usage(
+                "--output and --store exclude each other: what is written to a file is not stored"
+                    .into(),
+            ));
+        }
         Ok(Self {
+            store: args.output.is_none().then_some(args.store.store),
             names: names(&args.tags, &stem)?,
             output: output(args.output, &stem),
             adds: args.adds.iter().map(add).collect::<Result<_, _>>()?,

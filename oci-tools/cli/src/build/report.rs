@@ -23,6 +23,8 @@ pub struct Report<'a> {
     image: &'a Image,
     /// Length of the written tar in bytes.
     size: u64,
+    /// Folder of the store that has the image too.
+    pub store: Option<&'a Path>,
     /// Reasons why the image will not run as it is.
     pub warnings: Vec<String>,
 }
@@ -36,7 +38,7 @@ impl<'a> Report<'a> {
         size: u64,
     ) -> Self {
         let warnings = warnings(recipe, module, tree);
-        Self { recipe, module, image, size, warnings }
+        Self { recipe, module, image, size, store: None, warnings }
     }
 
     /// Everything the text says, for programs. Sizes are in bytes.
@@ -80,6 +82,7 @@ impl<'a> Report<'a> {
             "output": {
                 "file": self.output_file().map(|path| path.display().to_string()),
                 "size": self.size,
+                "store": self.store.map(|folder| folder.display().to_string()),
             },
             "warnings": self.warnings,
             "next": self.next(),
@@ -121,6 +124,9 @@ impl Display for Report<'_> {
         writeln!(f, "  {:<11}{}, {unpacked}, compressed {packed}", "layer", files(layer.files))?;
         let place = self.output_file().map_or("stdout".into(), |path| path.display().to_string());
         writeln!(f, "  {:<11}{place}, {}", "written to", bytes(self.size))?;
+        if let Some(store) = self.store {
+            writeln!(f, "  {:<11}{}", "stored in", store.display())?;
+        }
         writeln!(f, "\nnext")?;
         self.next().iter().try_for_each(|command| writeln!(f, "  {command}"))
     }
@@ -191,7 +197,7 @@ fn files(count: usize) -> String {
 }
 
 /// A size with one digit after the point from 1 KiB on.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
     }

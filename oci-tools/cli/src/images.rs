@@ -1,0 +1,93 @@
+//! The store as a person sees it: `list`, `tag`, `rm`.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::build::bytes;
+use crate::cli::{Format, ListArgs, RmArgs, TagArgs};
+use crate::store::{Entry, Store};
+
+/// `wasm-image list`.
+pub fn list(args: &ListArgs) -> Result<()> {
+    let store = Store::open(args.store.store.as_deref())?;
+    let _in_use = store.in_use()?;
+    let entries = store.entries()?;
+    let text = match args.format {
+        Format::Text => table(&store, &entries),
+        Format::Json => {
+            let one = |entry: &Entry| {
+                json!({
+                    "name": entry.name,
+                    "digest": entry.descriptor.digest,
+                    "mediaType": entry.descriptor.media_type,
+                    "platform": entry.descriptor.platform.as_ref().map(ToString::to_string),
+                    "size": size(&store, entry),
+                })
+            };
+            format!("{:#}\n", json!(entries.iter().map(one).collect::<Vec<_>>()))
+        }
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
+}
+
+/// All blobs and documents together, in bytes; `None` of a damaged image.
+fn size(store: &Store, entry: &Entry) -> Option<u64> {
+    let parts = store.parts(&entry.descriptor).ok()?;
+    let whole = parts.iter().all(|part| store.has(&part.descriptor));
+    whole.then(|| parts.iter().map(|part| part.descriptor.size).sum())
+}
+
+fn table(store: &Store, entries: &[Entry]) -> String {
+    let titles = ["NAME", "DIGEST", "PLATFORM", "SIZE"].map(str::to_owned);
+    let row = |entry: &Entry| {
+        let platform = entry.descriptor.platform.as_ref();
+        [
+            entry.name.clone(),
+            entry.descriptor.digest.hex()[..12].to_owned(),
+            platform.map_or("-".to_owned(), ToString::to_string),
+            size(store, entry).map_or("damaged".to_owned(), bytes),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(titles).chain(entries.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let (name, digest, platform) = (width(0), width(1), width(2));
+    let line = |r: &[String; 4]| {
+        format!("{:name$}  {:digest$}  {:platform$}  {}\n", r[0], r[1], r[2], r[3])
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `wasm-image tag`.
+pub fn tag(args: &TagArgs) -> Result<()> {
+    let store = Store::open(args.store.store.as_deref())?;
+    let in_use = store.in_use()?;
+    let entry = store.find(&args.image.to_string())?;
+    let digest = entry.descriptor.digest.as_str();
+    if args.name.has_digest() && args.name.tag_or_digest() != digest {
+        bail!("{} cannot be the name of {digest}: give a tag", args.name);
+    }
+    store.name(&[args.name.to_string()], &entry.descriptor, in_use)
+}
+
+/// `wasm-image rm`.
+pub fn rm(args: &RmArgs) -> Result<()> {
+    let store = Store::open(args.store.store.as_deref())?;
+    let mut names: Vec<_> = args.images.iter().map(ToString::to_string).collect();
+    names.sort();
+    names.dedup();
+    let swept = store.remove(&names)?;
+    for name in &names {
+        println!("removed {name}");
+    }
+    if swept.postponed {
+        eprintln!("note: another command uses the store; the next `rm` frees the space");
+    } else {
+        println!("freed {} in {} files", bytes(swept.bytes), swept.blobs);
+    }
+    Ok(())
+}

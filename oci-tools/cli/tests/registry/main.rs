@@ -1,0 +1,11 @@
+//! The verbs that move images, against the real `docker-registry`, with `skopeo` as the judge of what
+//! arrives; and against servers that lie and connections that break, which are made here.
+
+mod access;
+mod broken;
+mod harness;
+mod lies;
+mod moving;
+mod server;
+mod store;
+mod uploads;

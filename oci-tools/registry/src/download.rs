@@ -1,0 +1,189 @@
+//! A blob as it comes: checked while it comes, and asked for again from where it broke off.
+
+use std::mem;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
+
+use crate::digest::Hasher;
+use crate::document::Descriptor;
+use crate::error::Error;
+use crate::repository::{Repository, header};
+use crate::retry::Retry;
+use crate::transport::Pace;
+
+/// Gives the bytes of a blob in order, each once, never more than the descriptor says, and the last
+/// of them only when all together have the digest that it says.
+pub struct BlobReader<'a> {
+    repository: &'a Repository,
+    descriptor: Descriptor,
+    what: String,
+    at: u64,
+    hasher: Hasher,
+    retry: Retry,
+    stream: Option<Stream>,
+    ended: bool,
+}
+
+struct Stream {
+    answer: Response,
+    pace: Pace,
+    /// Bytes to pass over, where a registry begins anew.
+    skip: u64,
+}
+
+impl<'a> BlobReader<'a> {
+    /// Reads the blob of `descriptor` from its byte `at` on; `hasher` has taken in those before.
+    #[must_use]
+    pub fn new(
+        repository: &'a Repository,
+        descriptor: &Descriptor,
+        at: u64,
+        hasher: Hasher,
+    ) -> Self {
+        let what = repository.request(Method::GET, descriptor.digest.as_str(), "").what;
+        Self {
+            repository,
+            descriptor: descriptor.clone(),
+            what,
+            at,
+            hasher,
+            retry: Retry::new(repository.registry.transport.settings.retries),
+            stream: None,
+            ended: false,
+        }
+    }
+
+    /// What is read.
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Begins anew at the first byte.
+    pub(crate) fn rewind(&mut self) {
+        (self.at, self.stream, self.ended) = (0, None, false);
+        self.hasher = Hasher::default();
+    }
+
+    /// The next bytes; `None` when all were given.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            match self.step().await {
+                Ok(Some(bytes)) => return Ok(Some(bytes)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.stream = None;
+                    self.retry.after(error, self.at).await?;
+                }
+            }
+        }
+    }
+
+    /// One piece, or `None` when there is another step to take.
+    async fn step(&mut self) -> Result<Option<Bytes>, Error> {
+        let size = self.descriptor.size;
+        // Also of an empty blob, or one that was all there, the digest is checked.
+        if self.at == size && self.stream.is_none() {
+            self.check()?;
+            return Ok(None);
+        }
+        if self.stream.is_none() {
+            self.stream = Some(self.open().await?);
+        }
+        let transport = &self.repository.registry.transport;
+        let stream = self.stream.as_mut().expect("it has just been opened");
+        let chunk = transport.chunk(&self.what, &mut stream.answer, &mut stream.pace).await?;
+        let Some(mut bytes) = chunk else {
+            self.stream = None;
+            if self.at < size {
+                let reason = format!("it ended after {} of {size} bytes", self.at);
+                return Err(Error::Broken { what: self.what.clone(), reason });
+            }
+            return Ok(None);
+        };
+        let skip = stream.skip.min(bytes.len() as u64);
+        stream.skip -= skip;
+        bytes = bytes.slice(skip as usize..);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let len = bytes.len() as u64;
+        if len > size - self.at {
+            return Err(self.size("more"));
+        }
+        self.hasher.update(&bytes);
+        self.at += len;
+        if self.at == size {
+            self.check_digest()?;
+        }
+        Ok(Some(bytes))
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        self.ended = true;
+        self.check_digest()
+    }
+
+    fn check_digest(&self) -> Result<(), Error> {
+        let actual = self.hasher.digest();
+        if actual != self.descriptor.digest {
+            return Err(Error::Digest { what: self.what.clone(), actual });
+        }
+        Ok(())
+    }
+
+    fn size(&self, actual: &str) -> Error {
+        let (what, expected) = (self.what.clone(), self.descriptor.size);
+        Error::Size { what, expected, actual: actual.to_owned() }
+    }
+
+    async fn open(&self) -> Result<Stream, Error> {
+        let registry = &self.repository.registry;
+        let digest = &self.descriptor.digest;
+        let path = format!("blobs/{digest}");
+        let mut request = self.repository.request(Method::GET, digest.as_str(), &path);
+        request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if self.at > 0 {
+            let range = format!("bytes={}-", self.at);
+            request.headers.insert(RANGE, HeaderValue::try_from(range).expect("ASCII"));
+        }
+        let answer = registry.send(&request, &self.repository.scopes()).await?;
+        let (status, length) = (answer.status(), answer.content_length());
+        let (skip, rest) = match status {
+            StatusCode::OK => (self.at, self.descriptor.size),
+            StatusCode::PARTIAL_CONTENT if self.at > 0 => {
+                let range = header(answer.headers(), CONTENT_RANGE.as_str()).unwrap_or_default();
+                if !range.starts_with(&format!("bytes {}-", self.at)) {
+                    return Err(registry.answer(&self.what, "it sends another part than asked for"));
+                }
+                (0, self.descriptor.size - self.at)
+            }
+            _ => return Err(registry.refusal(&self.what, answer).await),
+        };
+        if let Some(length) = length.filter(|length| *length != rest) {
+            return Err(self.size(&format!("{}", length + self.descriptor.size - rest)));
+        }
+        Ok(Stream { answer, pace: Pace::default(), skip })
+    }
+
+    /// The bytes up to `most`, or to the end, collected.
+    pub(crate) async fn gather(&mut self, most: u64, rest: &mut Bytes) -> Result<Bytes, Error> {
+        let mut gathered = Vec::with_capacity(most.min(self.descriptor.size) as usize);
+        loop {
+            let piece = if rest.is_empty() { self.next().await? } else { Some(mem::take(rest)) };
+            let Some(mut piece) = piece else {
+                return Ok(gathered.into());
+            };
+            let room = most as usize - gathered.len();
+            *rest = piece.split_off(room.min(piece.len()));
+            gathered.extend_from_slice(&piece);
+            if gathered.len() as u64 == most {
+                return Ok(gathered.into());
+            }
+        }
+    }
+}
