@@ -150,10 +150,10 @@ fn artifact_document(module: &Module, os: &str, epoch: &Epoch, layer: &str) -> V
     document
 }
 
-/// The world of WASI 0.2 that a component is of, by the interface that makes it that.
+/// The world of WASI that a component is of, by the interface that makes it that.
 fn target(module: &Module) -> Option<String> {
     let (interface, world) = match module.world {
-        World::Command => ("wasi:cli/run@0.2.", "wasi:cli/command"),
+        World::Command => ("wasi:cli/run@", "wasi:cli/command"),
         World::HttpProxy => ("wasi:http/incoming-handler@0.2.", "wasi:http/proxy"),
         World::Reactor => return None,
     };
