@@ -11,6 +11,7 @@ pub mod command;
 pub mod core;
 pub mod ctr;
 pub mod docker;
+pub mod forms;
 pub mod images;
 pub mod leaks;
 pub mod mock;

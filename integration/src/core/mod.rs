@@ -2,3 +2,4 @@
 
 pub mod ctr;
 pub mod docker;
+pub mod images;

@@ -9,6 +9,7 @@ mod guests;
 mod harness;
 mod health;
 mod identity;
+mod images;
 mod limits;
 mod mounts;
 mod network;

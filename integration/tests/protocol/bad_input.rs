@@ -72,9 +72,9 @@ fn an_entrypoint_that_is_not_in_the_path_is_named_with_where_it_was_looked_for()
 }
 
 #[test]
-fn no_entrypoint_at_all_is_refused() {
+fn no_entrypoint_at_all_is_refused_where_the_image_has_more_than_one_program() {
     let mock = Mock::new();
-    mock.refused(&mock.bundle(&[])).names(&["args"]);
+    mock.refused(&mock.bundle(&[])).names(&["\"/\"", "ENTRYPOINT", "layer of the image"]);
 }
 
 #[test]

@@ -84,50 +84,56 @@ fn compiles(mock: &Mock, bundle: &Bundle) {
     );
 }
 
+/// Insists that a process that reads hostile input holds nothing else.
+#[track_caller]
+pub fn confined(pid: u32) {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let read = |file: &str| fs::read_to_string(proc.join(file)).expect("it is at work");
+    let status = read("status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}\n{status}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(field("Uid:"), "65534 65534 65534 65534");
+    assert_eq!(field("Gid:"), "65534 65534 65534 65534");
+    assert_eq!(field("Groups:"), "");
+    assert_eq!(field("NoNewPrivs:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    let limits = read("limits");
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.unwrap_or_else(|| panic!("no {name}\n{limits}"));
+        let mut both = line.split_whitespace().map(|word| word.parse::<u64>());
+        let mut next = || both.next().expect("a soft and a hard limit");
+        (next().expect(name), next().expect(name))
+    };
+    assert_eq!(limit("Max core file size"), (0, 0));
+    for name in ["Max cpu time", "Max data size", "Max file size"] {
+        let (soft, hard) = limit(name);
+        assert!(0 < soft && soft <= hard, "{name} {soft} {hard}");
+    }
+    for kind in ["net", "ipc", "uts"] {
+        let own = fs::read_link(proc.join("ns").join(kind)).expect("it is at work");
+        let ours = fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("our own");
+        assert_ne!(own, ours, "{kind}");
+    }
+    let root = proc.join("root");
+    for folder in ["etc", "proc", "run", "var"] {
+        assert!(!root.join(folder).exists(), "it can see /{folder}");
+    }
+}
+
 #[test]
 fn the_compiler_is_nobody_with_no_rights_no_network_and_finite_means() {
     let mock = Mock::new();
     let bundle = big(&mock);
     let shim = create(&mock, &bundle, |compiler| {
-        let proc = PathBuf::from(format!("/proc/{}", compiler.worker));
-        let read = |file: &str| fs::read_to_string(proc.join(file)).expect("it is at work");
-        let status = read("status");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_else(|| panic!("no {name}\n{status}"))
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(field("Uid:"), "65534 65534 65534 65534");
-        assert_eq!(field("Gid:"), "65534 65534 65534 65534");
-        assert_eq!(field("Groups:"), "");
-        assert_eq!(field("NoNewPrivs:"), "1");
-        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
-            assert_eq!(field(set), "0000000000000000", "{set}");
-        }
-        let limits = read("limits");
-        let limit = |name: &str| {
-            let line = limits.lines().find_map(|line| line.strip_prefix(name));
-            let line = line.unwrap_or_else(|| panic!("no {name}\n{limits}"));
-            let mut both = line.split_whitespace().map(|word| word.parse::<u64>());
-            let mut next = || both.next().expect("a soft and a hard limit");
-            (next().expect(name), next().expect(name))
-        };
-        assert_eq!(limit("Max core file size"), (0, 0));
-        for name in ["Max cpu time", "Max data size", "Max file size"] {
-            let (soft, hard) = limit(name);
-            assert!(0 < soft && soft <= hard, "{name} {soft} {hard}");
-        }
-        for kind in ["net", "ipc", "uts"] {
-            let own = fs::read_link(proc.join("ns").join(kind)).expect("it is at work");
-            let ours = fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("our own");
-            assert_ne!(own, ours, "{kind}");
-        }
-        let root = proc.join("root");
-        for folder in ["etc", "proc", "run", "var"] {
-            assert!(!root.join(folder).exists(), "it can see /{folder}");
-        }
+        confined(compiler.worker);
     });
     shim.unwrap_or_else(|refusal| panic!("refused: {refusal:?}")).finish(&mock, &bundle);
 }

@@ -16,6 +16,7 @@ mod groups;
 mod hooks;
 mod info;
 mod isolation;
+mod layer;
 mod life;
 mod oom;
 mod pause;

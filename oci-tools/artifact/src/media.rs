@@ -39,6 +39,12 @@ pub const WASM_LAYERS: [&str; 4] = [
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md>
 pub const OS: &str = "wasi";
 
+/// `os` of modules of preview 1, and of plain ones, by the Wasm OCI artifact's specification.
+pub const OS_PREVIEW_1: &str = "wasip1";
+
+/// `os` of components, by the Wasm OCI artifact's specification.
+pub const OS_PREVIEW_2: &str = "wasip2";
+
 /// `architecture` of the platform `wasi/wasm`, from Go's `GOARCH`.
 pub const ARCHITECTURE: &str = "wasm";
 
@@ -50,6 +56,10 @@ pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// prefer to [`ANNOTATION_REF_NAME`].
 /// <https://github.com/containerd/containerd/blob/v2.1.4/core/images/annotations.go>
 pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// Annotation of a layer that is a file: the file's name.
+/// <https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md>
+pub const ANNOTATION_TITLE: &str = "org.opencontainers.image.title";
 
 /// Legacy annotation, with the value `compat` or `compat-smart`, on images of a Linux platform
 /// that hold a module. <https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>

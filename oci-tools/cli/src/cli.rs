@@ -46,6 +46,15 @@ pub struct BuildArgs {
     /// WebAssembly to run: a core module or component, .wasm or .wat
     pub module: PathBuf,
 
+    /// Form of the image; which daemons take which is in docs/images.md
+    #[arg(long, value_enum, default_value_t)]
+    pub form: Form,
+
+    /// OCI layout, a folder or a tar, whose Linux images go beside this one into the index; may be
+    /// repeated
+    #[arg(long, value_name = "LAYOUT")]
+    pub linux: Vec<PathBuf>,
+
     /// Name of the image; may be repeated [default: the module's file name]
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     pub tags: Vec<String>,
@@ -96,6 +105,32 @@ pub struct BuildArgs {
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// What a module is wrapped in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// Files in a layer, the module among them, for the platform wasi/wasm: runs everywhere
+    #[default]
+    Image,
+    /// The module itself as the layer, by the CNCF's Wasm OCI artifact specification
+    Artifact,
+    /// An index with the image in it, and Linux images beside it
+    Index,
+    /// An index with the artifact in it as wasi/wasm, and Linux images beside it
+    ArtifactIndex,
+}
+
+impl Form {
+    /// Whether the layer is the module itself.
+    pub fn is_artifact(self) -> bool {
+        matches!(self, Self::Artifact | Self::ArtifactIndex)
+    }
+
+    /// Whether an index is around it.
+    pub fn is_indexed(self) -> bool {
+        matches!(self, Self::Index | Self::ArtifactIndex)
+    }
 }
 
 /// Who reads the report.

@@ -1,12 +1,15 @@
 //! The roles of the binary, one file each. containerd calls `start`, `delete`, `-info` and `-v`;
-//! `start` forks the process that serves, and that one calls `compile` and `zygote`.
+//! `start` forks the process that serves, and that one calls `compile`, `layer` and
+//! `zygote`.
 
 mod accept;
 mod args;
 mod bootstrap;
 mod compile;
+mod confine;
 mod delete;
 mod info;
+mod layer;
 mod logger;
 mod serve;
 mod socket;
@@ -25,6 +28,9 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     let argv: Vec<String> = argv.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
     if let Some(["compile", work, root, digest]) = argv.get(1..).map(strs).as_deref() {
         return compile::run(work, root, digest);
+    }
+    if let Some(["layer", order @ ..]) = argv.get(1..).map(strs).as_deref() {
+        return layer::run(order);
     }
     let name = args::program_name(&argv);
     let done = match Args::parse(&argv) {

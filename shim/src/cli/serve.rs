@@ -1,7 +1,7 @@
 //! The process that serves: a fork of `start`, one for a group of containers, with one thread.
 
 use super::{Error, accept, logger};
-use crate::launch::{Code, First, Forks, Launcher, Wanted, fork_zygote};
+use crate::launch::{Code, Containerd, First, Forks, Launcher, Wanted, fork_zygote};
 use crate::service::{Publisher, Service};
 use crate::sys;
 use crate::sys::polled::watch;
@@ -36,7 +36,7 @@ pub struct Settings {
     pub name: String,
     /// The container that it was started for.
     pub id: String,
-    pub namespace: String,
+    pub containerd: Containerd,
     pub ttrpc_address: String,
     /// Whether other containers will follow.
     pub grouped: bool,
@@ -86,8 +86,9 @@ fn protect_from_oom() {
 }
 
 fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
-    let Settings { listener, socket, bundle, name, id, namespace, ttrpc_address, .. } = settings;
+    let Settings { listener, socket, bundle, name, id, containerd, ttrpc_address, .. } = settings;
     let (grouped, first) = (settings.grouped, settings.first);
+    let namespace = containerd.namespace.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (events, published) = mpsc::unbounded_channel();
     let shutdown = Arc::new(Notify::new());
@@ -95,7 +96,7 @@ fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
         let command = [&name, "-namespace", &namespace, "-id", &id, "zygote"].map(str::to_owned);
         let forks = Forks::new(zygote, grouped, command.to_vec())?;
         forks.prepare(&first);
-        let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT));
+        let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT), containerd);
         let tasks = Tasks::new(Launcher::new(forks, code), events);
         let service = Service::new(tasks.clone(), shutdown.clone());
         listener.set_nonblocking(true)?;

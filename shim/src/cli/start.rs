@@ -4,7 +4,7 @@ use super::args::Args;
 use super::bootstrap::Bootstrap;
 use super::socket::is_served;
 use super::{Error, serve};
-use crate::launch::Wanted;
+use crate::launch::{Containerd, Wanted};
 use crate::{spec, sys};
 use artifact::digest::Digest;
 use nix::fcntl::{Flock, FlockArg};
@@ -46,7 +46,10 @@ pub fn run(name: &str, args: &Args) -> Result<(), Error> {
                 bundle,
                 name: name.to_owned(),
                 id: args.id.clone(),
-                namespace: args.namespace.clone(),
+                containerd: Containerd {
+                    address: args.address.clone(),
+                    namespace: args.namespace.clone(),
+                },
                 ttrpc_address: bootstrap.ttrpc_address,
                 grouped: group.is_some(),
                 first: match outline.new_pid_namespace() {

@@ -1,4 +1,7 @@
-//! Where a container's wasm is: here, which file of the rootfs its entrypoint means.
+//! Where a container's wasm is: here, which file of the rootfs its entrypoint means; in [`manifest`],
+//! which layer of the image, where that has no such file.
+
+pub mod manifest;
 
 use crate::spec::Entry;
 use crate::sys;
@@ -45,6 +48,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the rootfs has nothing of that name, which then may be a layer's.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::NoSuchFile(_))
+    }
+}
+
 /// Opens the file that `entry` means in the rootfs `root`.
 ///
 /// # Errors
@@ -63,6 +73,8 @@ pub fn open(root: BorrowedFd<'_>, entry: &Entry) -> Result<File, Error> {
         return match file.metadata() {
             Ok(meta) if meta.is_file() && meta.len() > MAX_WASM => Err(Error::TooLarge(word())),
             Ok(meta) if meta.is_file() => Ok(file),
+            // The name that is given where an image has nothing that needs one.
+            _ if path == Path::new("/") => Err(Error::NoSuchFile(word())),
             _ => Err(Error::NotAFile(word())),
         };
     }

@@ -2,14 +2,14 @@
 //! joins where that one made, and may also be one of the built-in commands.
 
 use super::built_in::{self, BuiltIn, View};
-use super::load::load;
+use super::load::{Source, load};
 use super::messages::{Failure, Order, Reason, ToInit, receive};
 use super::{
     Program, Warm, begin, guest, out_of_order, set_limits, shell, take_streams, wait_for_start,
 };
 use crate::image;
 use crate::sandbox::{namespaces, privileges};
-use crate::spec::{self, Plan, Process};
+use crate::spec::{self, Entry, Plan, Process};
 use crate::sys;
 use crate::sys::channel::Channel;
 use crate::sys::pidfd::PidFd;
@@ -24,7 +24,7 @@ const NAMED: usize = 10;
 
 /// What was found to be executed.
 enum Found {
-    Wasm(File),
+    Wasm(Source),
     BuiltIn(BuiltIn),
 }
 
@@ -47,7 +47,7 @@ pub fn prepare(
     let process = spec::process(&process).map_err(unusable)?;
     let container = std::mem::replace(&mut plan.process, process);
     let root = root_of(order.init, &PidFd::from(init.try_clone()?))?;
-    let found = find(order, &mut plan.process, root.as_fd())?;
+    let found = find(order, &mut plan.process, &container.entry, root.as_fd())?;
     sys::process::set_title(&plan.process.args)?;
     set_limits(&plan.process, channel)?;
     match found {
@@ -103,24 +103,37 @@ fn root_of(pid: i32, held: &PidFd) -> Result<OwnedFd, Failure> {
 }
 
 /// What the process's first argument means. Where it is a shell that the image has not, and the
-/// words for that shell need none, they are what is executed.
-fn find(order: &Order, process: &mut Process, root: BorrowedFd<'_>) -> Result<Found, Failure> {
-    let missing = match find_word(order, process, root)? {
+/// words for that shell need none, they are what is executed. Where the container's own entrypoint
+/// `own` is no file of the rootfs, this one may be a layer as that is.
+fn find(
+    order: &Order,
+    process: &mut Process,
+    own: &Entry,
+    root: BorrowedFd<'_>,
+) -> Result<Found, Failure> {
+    let mut missing = match find_word(order, process, root)? {
         Ok(found) => return Ok(found),
         Err(missing) => missing,
     };
     let because = match shell::command(&process.args) {
         Some(Ok(words)) => {
             *process = process.clone().with_args(words).map_err(unusable)?;
-            return match find_word(order, process, root)? {
-                Ok(found) => Ok(found),
-                Err(missing) => Err(not_found(order, &missing, "", root)),
+            missing = match find_word(order, process, root)? {
+                Ok(found) => return Ok(found),
+                Err(missing) => missing,
             };
+            ""
         }
         Some(Err(because)) => because,
         None => "",
     };
-    Err(not_found(order, &missing, because, root))
+    let missing = not_found(order, &missing, because, root);
+    match image::open(root, own) {
+        Err(e) if e.is_absence() => {
+            Ok(Found::Wasm(Source::layer(&process.entry, Some(own), missing)))
+        }
+        _ => Err(missing),
+    }
 }
 
 /// `Err` within `Ok` when there is no such file.
@@ -135,8 +148,8 @@ fn find_word(
         return command.map(|command| Ok(Found::BuiltIn(command)));
     }
     match image::open(root, &process.entry) {
-        Ok(wasm) => Ok(Ok(Found::Wasm(wasm))),
-        Err(e @ (image::Error::NotFound(_) | image::Error::NoSuchFile(_))) => Ok(Err(e)),
+        Ok(wasm) => Ok(Ok(Found::Wasm(Source::File(wasm)))),
+        Err(e) if e.is_absence() => Ok(Err(e)),
         Err(e) => Err(e.into()),
     }
 }

@@ -80,7 +80,7 @@ pub enum FromInit {
     Warning(String),
     /// Namespaces and mounts are there: run the hooks of the host's side.
     Created,
-    /// With a descriptor, the wasm: give me the code compiled from it.
+    /// Give me the code compiled from my wasm; with a descriptor where that is a file.
     NeedCode(Need),
     /// Map the ids of my user namespace.
     MapIds,
@@ -97,12 +97,31 @@ pub enum FromInit {
 pub struct Need {
     /// What its engine can run, as `artifact::engine::Compatibility` writes it.
     pub engine: String,
-    /// sha256 of the wasm, in hex.
-    pub digest: String,
     /// The entrypoint, for messages.
     pub word: String,
+    /// What it is compiled from.
+    pub wasm: Wasm,
     /// The code of this tier that the cache has is damaged.
     pub damaged: Option<Tier>,
+}
+
+/// Where wasm is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Wasm {
+    /// The descriptor that comes along.
+    File {
+        /// Its sha256, in hex.
+        digest: String,
+    },
+    /// Perhaps a layer of the image: the rootfs has no such file.
+    Layer {
+        /// What the layer may be called.
+        file: String,
+        /// What the container's own is called, to one that is executed in it.
+        own: Option<String>,
+        /// What it is if there is no such layer either.
+        missing: Failure,
+    },
 }
 
 /// Why a container could not be made.

@@ -13,13 +13,13 @@ mod messages;
 mod shell;
 pub mod zygote;
 
-pub use messages::{Failure, FromInit, Need, Order, Reason, Seed, ToInit, receive, send};
+pub use messages::{Failure, FromInit, Need, Order, Reason, Seed, ToInit, Wasm, receive, send};
 
 use crate::sandbox::{self, hooks, namespaces, privileges, rootfs};
 use crate::spec::{self, Mount, Plan, Process};
 use crate::sys;
 use crate::sys::channel::Channel;
-use crate::{cgroup, guest, image};
+use crate::{cgroup, guest};
 use artifact::engine::{Compatibility, Tier};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, LinuxNamespaceType as Kind};
@@ -116,7 +116,7 @@ fn become_container(
     set_limits(&plan.process, channel)?;
     let root = rootfs::mount_all(&plan, &parts)?;
     creation_hooks(&plan, channel, Pid::from_raw(pid))?;
-    let wasm = image::open(root.as_fd(), &plan.process.entry)?;
+    let wasm = load::find(root.as_fd(), &plan.process.entry)?;
     let loaded = load::load(&plan, wasm, channel, warm)?;
     rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
     drop(root);

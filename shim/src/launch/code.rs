@@ -6,12 +6,15 @@
 
 use super::Error;
 use super::compiler::{Compiling, Work};
-use crate::init::{Failure, Need, Reason};
+use super::layer::{Containerd, Layer};
+use super::out_of_order;
+use crate::init::{self, Failure, Need, Reason};
 use artifact::cache::{self, Cache};
 use artifact::digest::Digest;
 use artifact::engine::{Compatibility, Tier};
 use serde::Deserialize;
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -35,6 +38,7 @@ pub enum Compiler {
 #[derive(Clone)]
 pub struct Code {
     root: PathBuf,
+    containerd: Containerd,
 }
 
 /// Code that a container can run.
@@ -51,39 +55,54 @@ struct Wanted<'a> {
     word: &'a str,
     digest: Digest,
     engine: Compatibility,
-    wasm: File,
+    wasm: Wasm,
     compiler: Compiler,
 }
 
+enum Wasm {
+    File(File),
+    Layer(Layer),
+}
+
 impl Code {
-    /// From the cache at `root`.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// From the cache at `root`; of layers that are wasm, `containerd` tells.
+    pub fn new(root: PathBuf, containerd: Containerd) -> Self {
+        Self { root, containerd }
     }
 
-    /// The code that `need` asks for, compiled from `wasm`; made now if it has to be. Concurrent
-    /// calls on this node compile once.
+    /// The code that `need` asks for, compiled from the file `wasm` or a layer; made now if it has to
+    /// be. Concurrent calls on this node compile once.
     pub(super) async fn get(
         &self,
         id: &str,
-        need: &Need,
-        wasm: OwnedFd,
+        need: Need,
+        wasm: Option<OwnedFd>,
         compiler: Compiler,
     ) -> Result<Found, Error> {
-        let Need { engine, digest, word, damaged } = need;
+        let Need { engine, word, wasm: source, damaged } = need;
+        let (digest, wasm) = match source {
+            init::Wasm::File { digest } => {
+                let file = wasm.ok_or_else(out_of_order)?.into();
+                let bad = || internal(format!("bad digest {digest}"));
+                (Digest::parse(&digest).ok_or_else(bad)?, Wasm::File(file))
+            }
+            init::Wasm::Layer { file, own, missing } => {
+                let layer = self.containerd.find(id, &file, own.as_deref(), missing).await?;
+                (layer.digest, Wasm::Layer(layer))
+            }
+        };
         let wanted = Wanted {
             id,
-            word,
-            digest: Digest::parse(digest)
-                .ok_or_else(|| internal(format!("bad digest {digest}")))?,
-            engine: Compatibility::parse(engine)
+            word: &word,
+            digest,
+            engine: Compatibility::parse(&engine)
                 .ok_or_else(|| internal(format!("bad engine {engine}")))?,
-            wasm: wasm.into(),
+            wasm,
             compiler,
         };
         if let Some(tier) = damaged {
             log::warn!("{id}: the {tier} code of {word} is damaged, another is made");
-            self.cache(&wanted, *tier)?.remove(&wanted.digest).map_err(broken)?;
+            self.cache(&wanted, tier)?.remove(&wanted.digest).map_err(broken)?;
         }
         let found = match self.find(&wanted)? {
             Some(found) => found,
@@ -132,7 +151,7 @@ impl Code {
         let tier = match wanted.compiler {
             Compiler::Optimized => Tier::Optimized,
             Compiler::Baseline => Tier::Baseline,
-            Compiler::Tiered if wanted.wasm.metadata()?.len() <= SMALL => Tier::Optimized,
+            Compiler::Tiered if wanted.wasm.size()? <= SMALL => Tier::Optimized,
             Compiler::Tiered => Tier::Baseline,
         };
         self.start(Work::Now(tier), wanted)?.ended(wanted.word).await
@@ -157,8 +176,24 @@ impl Code {
     }
 
     fn start(&self, work: Work, wanted: &Wanted<'_>) -> Result<Compiling, Error> {
-        let wasm = wanted.wasm.try_clone()?.into();
-        Compiling::start(work, &self.root, &wanted.digest, wasm)
+        let (wasm, reading) = match &wanted.wasm {
+            Wasm::File(file) => (file.try_clone()?.into(), None),
+            Wasm::Layer(layer) => {
+                let (wasm, reading) = self.containerd.read(layer)?;
+                (wasm, Some(reading))
+            }
+        };
+        Compiling::start(work, &self.root, &wanted.digest, wasm, reading)
+    }
+}
+
+impl Wasm {
+    /// In bytes.
+    fn size(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::Layer(layer) => Ok(layer.size),
+        }
     }
 }
 

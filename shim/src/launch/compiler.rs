@@ -1,19 +1,17 @@
 //! Compile children: the binary's role `compile`, executed.
 
 use super::Error;
+use super::child::{Child, Ended, in_role};
+use super::layer::Reading;
 use crate::init::{Failure, Reason};
-use crate::sys::pidfd::PidFd;
 use crate::sys::polled::watch;
 use artifact::digest::Digest;
 use artifact::engine::Tier;
 use nix::fcntl::OFlag;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::{Pid, pipe2};
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use nix::unistd::pipe2;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -33,56 +31,56 @@ pub enum Work {
 
 /// A compile child at work.
 pub struct Compiling {
-    process: AsyncFd<PidFd>,
+    child: Child,
     /// Ends once the child needs nothing of the container any more.
     busy: AsyncFd<OwnedFd>,
-    child: std::process::Child,
-    stderr: File,
+    reading: Option<Reading>,
 }
 
 impl Compiling {
-    /// Has the entry called `digest` of the cache at `root` made from `wasm`.
+    /// Has the entry called `digest` of the cache at `root` made from `wasm`, a file, or the end of a
+    /// pipe that `reading` fills.
     ///
     /// # Errors
     /// When there can be no child.
-    pub fn start(work: Work, root: &Path, digest: &Digest, wasm: OwnedFd) -> Result<Self, Error> {
-        let stderr =
-            File::from(memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
+    pub fn start(
+        work: Work,
+        root: &Path,
+        digest: &Digest,
+        wasm: OwnedFd,
+        reading: Option<Reading>,
+    ) -> Result<Self, Error> {
         let (busy, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-        let child = Command::new("/proc/self/exe")
-            .arg("compile")
+        let mut command = in_role("compile");
+        command
             .arg(match work {
                 Work::Now(tier) => tier.to_string(),
                 Work::InBackground => BACKGROUND.to_owned(),
             })
             .arg(root)
             .arg(digest.to_string())
-            .env_clear()
-            .current_dir("/")
-            .stdin(wasm)
-            .stdout(theirs)
-            .stderr(stderr.try_clone()?)
-            .spawn()?;
-        let pidfd = PidFd::open(Pid::from_raw(child.id() as i32))?;
-        let process = watch(pidfd, Interest::READABLE).map_err(|(_, e)| e)?;
+            .stdin(wasm);
+        let child = Child::start(&mut command, Some(theirs))?;
         let busy = watch(busy, Interest::READABLE).map_err(|(_, e)| e)?;
-        Ok(Self { process, busy, child, stderr })
+        Ok(Self { child, busy, reading })
     }
 
     /// Waits for its end. `word` is the entrypoint, for messages.
     ///
     /// # Errors
     /// When it made nothing.
-    pub async fn ended(mut self, word: &str) -> Result<(), Error> {
-        self.process.readable().await?.retain_ready();
-        let status = self.child.wait()?;
-        if status.success() {
+    pub async fn ended(self, word: &str) -> Result<(), Error> {
+        let ended = self.child.ended(0).await?;
+        if ended.status.success() {
             return Ok(());
         }
-        let mut said = String::new();
-        self.stderr.rewind()?;
-        self.stderr.take(8192).read_to_string(&mut said)?;
-        Err(failed(word, status, said.trim()).into())
+        if let Some(reading) = self.reading
+            && let Some(why) = reading.failed().await?
+        {
+            // What it was given was not the wasm, whatever it made of that.
+            return Err(Failure::new(Reason::Unusable, format!("cannot run {word}: {why}")).into());
+        }
+        Err(failed(word, ended).into())
     }
 
     /// Waits until it can do without the container, and leaves it alone. It may outlive this
@@ -91,23 +89,18 @@ impl Compiling {
     /// # Errors
     /// When it cannot be watched.
     pub async fn alone(self) -> Result<(), Error> {
-        let Self { process, busy, mut child, .. } = self;
-        busy.readable().await?.retain_ready();
-        tokio::spawn(async move {
-            if process.readable().await.is_ok() {
-                let _ = child.wait();
-            }
-        });
+        self.busy.readable().await?.retain_ready();
         Ok(())
     }
 }
 
-fn failed(word: &str, status: ExitStatus, said: &str) -> Failure {
+fn failed(word: &str, ended: Ended) -> Failure {
+    let Ended { status, said, .. } = ended;
     let reason = match status.code() {
         Some(UNUSABLE) => Reason::Unusable,
         _ => Reason::Internal,
     };
-    match said {
+    match said.as_str() {
         "" => {
             Failure::new(reason, format!("cannot compile {word}: the compiler ended with {status}"))
         }

@@ -1,10 +1,12 @@
 //! How a container's process is made: taken from the newborn, led through its preparation, and ready
 //! at the gate, or gone without a trace.
 
+mod child;
 mod code;
 mod compiler;
 mod exec;
 mod fork;
+mod layer;
 mod saved;
 mod streams;
 mod talk;
@@ -14,6 +16,7 @@ pub use code::{Code, Compiler};
 pub use compiler::{BACKGROUND, UNUSABLE};
 pub use exec::{Exec, Target};
 pub use fork::{First, Forks, Wanted, fork_zygote};
+pub use layer::{Answer, Containerd};
 pub use saved::Saved;
 pub use streams::{Paths, Streams};
 pub use terminal::Terminal;
@@ -178,8 +181,7 @@ impl Launcher {
                     talk.tell(&ToInit::HooksDone, &[]).await?;
                 }
                 FromInit::NeedCode(need) => {
-                    let wasm = fds.pop().ok_or_else(out_of_order)?;
-                    let code = self.code.get(&plan.id, &need, wasm, compiler).await?;
+                    let code = self.code.get(&plan.id, need, fds.pop(), compiler).await?;
                     talk.tell(&ToInit::Code(code.tier), &[code.file.as_fd()]).await?;
                 }
                 FromInit::MapIds => {

@@ -18,6 +18,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The word without the export.
+    pub fn file(&self) -> &str {
+        self.word.rsplit_once('#').map_or(&self.word, |(file, _)| file)
+    }
+
     /// Reads `word` for a process with this environment and working directory.
     ///
     /// A word with a slash names a file, from `cwd` when it is relative; one without is looked for

@@ -129,7 +129,10 @@ pub struct Hooks {
 
 impl Plan {
     pub(super) fn new(spec: oci::Spec, bundle: &Path, id: &str) -> Result<Self, Error> {
-        let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
+        let mut process = spec.process().clone().ok_or(Error::Missing("process"))?;
+        if process.args().as_ref().is_none_or(Vec::is_empty) {
+            process.set_args(Some(vec![ONLY_PROGRAM.into()]));
+        }
         let root = spec.root().as_ref().ok_or(Error::Missing("root"))?;
         let linux = spec.linux().clone().ok_or(Error::Missing("linux"))?;
         let mounts = spec
@@ -142,7 +145,7 @@ impl Plan {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
             oci_version: spec.version().clone(),
-            process: Process::new(process)?,
+            process: Process::new(&process)?,
             rootfs: bundle.join(root.path()),
             rootfs_read_only: root.readonly().unwrap_or(false),
             masked_paths: paths(linux.masked_paths()),
@@ -188,6 +191,10 @@ fn devices(linux: &oci::Linux) -> Result<Vec<LinuxDevice>, Error> {
     }
     Ok(devices)
 }
+
+/// The argument that stands for the only program of an image: one whose layer is the program needs no
+/// name for it.
+const ONLY_PROGRAM: &str = "/";
 
 /// The annotation by which a container chooses a ceiling for its guest's memory.
 const MAX_GUEST_MEMORY: &str = "io.containerd.wasmtime.max-guest-memory";
@@ -416,6 +423,14 @@ mod tests {
     }
 
     #[test]
+    fn without_arguments_the_only_program_is_meant() {
+        let mut spec = spec();
+        spec["process"]["args"] = json!([]);
+        let process = plan(&spec).unwrap().process;
+        assert_eq!((process.args, process.entry.file()), (vec!["/".to_owned()], "/"));
+    }
+
+    #[test]
     fn prestart_hooks_run_before_create_runtime_hooks() {
         let mut spec = spec();
         spec["hooks"] = json!({
@@ -429,9 +444,8 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         type Change = fn(&mut Value);
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 6] = [
             ("process is missing", |s| drop(s.as_object_mut().unwrap().remove("process"))),
-            ("process.args is missing", |s| s["process"]["args"] = json!([])),
             ("root is missing", |s| drop(s.as_object_mut().unwrap().remove("root"))),
             ("process.cwd", |s| s["process"]["cwd"] = json!("work")),
             ("leads upwards", |s| s["linux"]["cgroupsPath"] = json!("/a/../../b")),

@@ -1,4 +1,4 @@
-//! The one layer of the image: a gzip-compressed tar whose bytes depend on the files alone, not on
+//! The one layer of the image: the module itself, or a gzip-compressed tar whose bytes depend on the files alone, not on
 //! who owns them, when they were made or in which order a folder lists them.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ pub struct Layer {
     pub size: u64,
     /// `sha256:…` of `content`.
     pub digest: String,
-    /// `sha256:…` of the tar inside.
+    /// `sha256:…` of what is inside: the tar, or the same bytes.
     pub diff_id: String,
     /// Entries that are not folders.
     pub files: usize,
@@ -32,6 +32,15 @@ pub struct Layer {
 const SCRATCH: &str = "cannot write the layer";
 
 impl Layer {
+    /// Writes `module` itself. `scratch` is an empty file that nothing else uses.
+    pub fn raw(module: &[u8], mut scratch: File) -> Result<Self> {
+        scratch.write_all(module).and_then(|()| scratch.rewind()).context(SCRATCH)?;
+        let digest = digest(Sha256::new_with_prefix(module));
+        let size = module.len() as u64;
+        let diff_id = digest.clone();
+        Ok(Self { content: scratch, size, digest, diff_id, files: 1, unpacked: size })
+    }
+
     /// Writes `tree` with `module` in the place of its [`Node::Module`]. `scratch` is an empty file
     /// that nothing else uses; `mtime` is in seconds since 1970.
     pub fn write(tree: &Tree, module: &[u8], mtime: u64, scratch: File) -> Result<Self> {

@@ -1,11 +1,14 @@
-//! `wasm-image build`: a module and some files become an image for the platform wasi/wasm.
+//! `wasm-image build`: a module and some files become an image for the platform wasi/wasm, in one of
+//! its forms.
 //!
 //! Order: understand the command line, read and validate the module, gather the names of the files,
 //! write the layer to a scratch file (its digest is needed before it), write the layout, report.
 //! Nothing is published before all of that has worked, and no input is ever written to.
 
+mod image;
 mod layer;
 mod layout;
+mod linux;
 mod output;
 mod recipe;
 mod report;
@@ -20,8 +23,9 @@ use artifact::module::{Module, to_binary};
 
 use crate::cli::BuildArgs;
 use crate::store::Store;
+use image::Image;
 use layer::Layer;
-use layout::Image;
+use layout::Layout;
 use output::Draft;
 use recipe::{Recipe, Target};
 use report::Report;
@@ -39,19 +43,24 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let binary = read_module(&recipe.module)?;
     let module = Module::parse(&binary).map_err(|error| unusable(&recipe.module, error))?;
     let tree = gather(&recipe)?;
+    let linux = linux::read(&recipe.linux)?;
 
     let scratch = match &target {
         Some(path) => tempfile::tempfile_in(folder_of(path)),
         None => tempfile::tempfile(),
     };
     let scratch = scratch.context("cannot make a temporary file")?;
-    let layer = Layer::write(&tree, &binary, recipe.epoch.seconds, scratch)?;
-    let mut image = Image::new(&recipe.config, &recipe.names, &recipe.epoch, layer);
+    let layer = match recipe.form.is_artifact() {
+        true => Layer::raw(&binary, scratch)?,
+        false => Layer::write(&tree, &binary, recipe.epoch.seconds, scratch)?,
+    };
+    let (image, layout) = Image::new(&recipe, &module, layer, linux);
     let size = match &target {
-        Some(path) => write_file(&mut image, path)
-            .with_context(|| format!("cannot write {}", path.display()))?,
+        Some(path) => {
+            write_file(layout, path).with_context(|| format!("cannot write {}", path.display()))?
+        }
         None => {
-            image.write(BufWriter::new(io::stdout().lock())).context("cannot write to stdout")?
+            layout.write(BufWriter::new(io::stdout().lock())).context("cannot write to stdout")?
         }
     };
 
@@ -78,7 +87,8 @@ fn resolve(recipe: &Recipe) -> Result<Option<PathBuf>> {
         Target::Stdout => Ok(None),
         Target::File(path) => {
             let added = recipe.adds.iter().map(|add| add.source.as_path());
-            let inputs: Vec<_> = added.chain([recipe.module.as_path()]).collect();
+            let linux = recipe.linux.iter().map(PathBuf::as_path);
+            let inputs: Vec<_> = added.chain(linux).chain([recipe.module.as_path()]).collect();
             output::check(path, &inputs).map(Some)
         }
     }
@@ -121,9 +131,9 @@ fn gather(recipe: &Recipe) -> Result<Tree> {
     Ok(tree)
 }
 
-fn write_file(image: &mut Image, path: &Path) -> io::Result<u64> {
+fn write_file(layout: Layout, path: &Path) -> io::Result<u64> {
     let mut draft = Draft::new(folder_of(path))?;
-    let size = image.write(BufWriter::new(draft.file()))?;
+    let size = layout.write(BufWriter::new(draft.file()))?;
     draft.publish(path)?;
     Ok(size)
 }

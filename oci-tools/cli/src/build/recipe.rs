@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::{BuildArgs, Format};
+use crate::cli::{BuildArgs, Form, Format};
 use crate::name::Name;
 
 /// A command line that cannot be carried out as typed; the program ends with 2.
@@ -24,6 +24,9 @@ pub struct Recipe {
     pub module: PathBuf,
     /// Where the module goes in the image, relative to its root: `<stem>.wasm`.
     pub module_dest: PathBuf,
+    pub form: Form,
+    /// Layouts whose Linux images go beside this one.
+    pub linux: Vec<PathBuf>,
     pub names: Vec<Name>,
     pub output: Target,
     /// Whether the image goes to the store, and if one was named, to which.
@@ -79,6 +82,7 @@ impl Recipe {
     /// `source_date_epoch` is the environment variable of that name, if set.
     /// <https://reproducible-builds.org/specs/source-date-epoch/>
     pub fn new(args: BuildArgs, source_date_epoch: Option<&OsStr>) -> Result<Self, Usage> {
+        check_form(&args)?;
         let stem = stem(&args.module)?;
         let module_dest = PathBuf::from(format!("{stem}.wasm"));
         let config = Config {
@@ -108,6 +112,8 @@ impl Recipe {
         }
         Ok(Self {
             store: args.output.is_none().then_some(args.store.store),
+            form: args.form,
+            linux: args.linux,
             names: names(&args.tags, &stem)?,
             output: output(args.output, &stem),
             adds: args.adds.iter().map(add).collect::<Result<_, _>>()?,
@@ -117,6 +123,33 @@ impl Recipe {
             module_dest,
             config,
         })
+    }
+}
+
+/// Options that the form has no place for are refused, not dropped.
+fn check_form(args: &BuildArgs) -> Result<(), Usage> {
+    if !args.form.is_indexed() && !args.linux.is_empty() {
+        return Err(Usage(
+            "--linux needs an index to put its images into: add --form index or artifact-index"
+                .into(),
+        ));
+    }
+    let files = [
+        ("--add", !args.adds.is_empty()),
+        ("--entrypoint", args.entrypoint.is_some()),
+        ("--cmd", args.cmd.is_some()),
+        ("--env", !args.env.is_empty()),
+        ("--workdir", args.workdir.is_some()),
+        ("--user", args.user.is_some()),
+        ("--label", !args.labels.is_empty()),
+        ("--expose", !args.expose.is_empty()),
+        ("--stop-signal", args.stop_signal.is_some()),
+    ];
+    match files.iter().find(|(_, given)| *given && args.form.is_artifact()) {
+        Some((option, _)) => Err(Usage(format!(
+            "{option} has no place in an artifact, which is the module and what it imports and exports: use --form image or index"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -3,10 +3,12 @@
 use std::fmt::{self, Display};
 use std::path::Path;
 
+use artifact::media;
 use artifact::module::{Extern, Kind, Module, Wasi, World};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::layout::Image;
+use super::image::Image;
 use super::recipe::{Recipe, Target};
 use super::tree::Tree;
 
@@ -43,7 +45,7 @@ impl<'a> Report<'a> {
 
     /// Everything the text says, for programs. Sizes are in bytes.
     pub fn json(&self) -> Value {
-        let layer = self.image.layer();
+        let layer = &self.image.layer;
         json!({
             "module": {
                 "file": self.recipe.module.display().to_string(),
@@ -67,10 +69,14 @@ impl<'a> Report<'a> {
             },
             "image": {
                 "names": self.recipe.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "form": self.form(),
+                "platform": self.platform(),
+                "beside": self.image.beside,
                 "entrypoint": self.recipe.config.entrypoint,
                 "cmd": self.recipe.config.cmd,
-                "manifest": self.image.manifest.digest,
-                "config": self.image.config.digest,
+                "index": self.image.index,
+                "manifest": self.image.manifest,
+                "config": self.image.config,
                 "layer": {
                     "digest": layer.digest,
                     "diffId": layer.diff_id,
@@ -91,10 +97,24 @@ impl<'a> Report<'a> {
 
     /// Commands that load and run the image; those that need a file are left out for stdout.
     fn next(&self) -> Vec<String> {
-        let name = self.recipe.names[0].familiar();
-        let run = format!("docker run --rm --runtime {RUNTIME} --platform wasi/wasm {name}");
+        let (platform, name) = (self.platform(), self.recipe.names[0].familiar());
+        let mut run = format!("docker run --rm --runtime {RUNTIME} --platform {platform} {name}");
+        if self.recipe.form.is_artifact() {
+            // An artifact says no command, and Docker wants one.
+            run.push_str(&format!(" /{}", self.recipe.module_dest.display()));
+        }
         let load = self.output_file().map(|path| format!("docker load -i {}", quoted(path)));
         load.into_iter().chain([run]).collect()
+    }
+
+    fn platform(&self) -> String {
+        format!("{}/{}", self.image.os, media::ARCHITECTURE)
+    }
+
+    /// As `--form` takes it.
+    fn form(&self) -> String {
+        let value = self.recipe.form.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     fn output_file(&self) -> Option<&Path> {
@@ -107,7 +127,7 @@ impl<'a> Report<'a> {
 
 impl Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layer = self.image.layer();
+        let layer = &self.image.layer;
         writeln!(f, "{}: {}", self.recipe.module.display(), self.module)?;
         for (index, import) in self.module.imports.iter().enumerate() {
             let title = if index == 0 { "imports" } else { "" };
@@ -118,10 +138,22 @@ impl Display for Report<'_> {
         for (index, name) in self.recipe.names.iter().enumerate() {
             writeln!(f, "{:<6}{name}", if index == 0 { "image" } else { "" })?;
         }
-        writeln!(f, "  {:<11}{}", "entrypoint", json!(self.recipe.config.entrypoint))?;
-        writeln!(f, "  {:<11}{}", "manifest", self.image.manifest.digest)?;
-        let (unpacked, packed) = (bytes(layer.unpacked), bytes(layer.size));
-        writeln!(f, "  {:<11}{}, {unpacked}, compressed {packed}", "layer", files(layer.files))?;
+        if let Some(index) = &self.image.index {
+            let platforms = [&[self.platform()], self.image.beside.as_slice()].concat();
+            writeln!(f, "  {:<11}{index}", "index")?;
+            writeln!(f, "  {:<11}{}", "platforms", platforms.join(", "))?;
+        }
+        if self.recipe.form.is_artifact() {
+            writeln!(f, "  {:<11}{}", "manifest", self.image.manifest)?;
+            writeln!(f, "  {:<11}the module, {}", "layer", bytes(layer.size))?;
+        } else {
+            let entrypoint = json!(self.recipe.config.entrypoint);
+            let (unpacked, packed) = (bytes(layer.unpacked), bytes(layer.size));
+            let files = files(layer.files);
+            writeln!(f, "  {:<11}{entrypoint}", "entrypoint")?;
+            writeln!(f, "  {:<11}{}", "manifest", self.image.manifest)?;
+            writeln!(f, "  {:<11}{files}, {unpacked}, compressed {packed}", "layer")?;
+        }
         let place = self.output_file().map_or("stdout".into(), |path| path.display().to_string());
         writeln!(f, "  {:<11}{place}, {}", "written to", bytes(self.size))?;
         if let Some(store) = self.store {

@@ -4,7 +4,7 @@
 //! The container may be gone before its code is there, and its shim with it, so this process has a
 //! session of its own, a copy of the wasm, and holds nothing of either.
 
-use super::{Error, Job, REFUSED, internal};
+use super::{Error, Job, REFUSED, internal, rewind};
 use crate::sys;
 use artifact::cache::{Cache, DEFAULT_MAX_SIZE};
 use artifact::compile::MAX_WASM;
@@ -57,7 +57,7 @@ fn is_noted(job: &Job<'_>, cache: &Cache) -> bool {
 fn copy(cache: &Cache) -> Result<File, Error> {
     let mut spool = cache.spool()?;
     let mut wasm = File::from(sys::fd::standard(0).map_err(internal)?);
-    io::Seek::rewind(&mut wasm)
+    rewind(&mut wasm)
         .and_then(|()| io::copy(&mut wasm.take(MAX_WASM + 1), &mut spool))
         .map_err(|e| internal(format!("cannot copy the wasm into the cache: {e}")))?;
     Ok(spool)

@@ -13,9 +13,10 @@ use artifact::compile::MAX_WASM;
 use artifact::digest::Digest;
 use artifact::engine::{self, Compatibility, Engine, Tier};
 use nix::fcntl::OFlag;
+use std::cell::OnceCell;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,11 +67,21 @@ fn free_stdout() -> Result<(), Error> {
         .map_err(internal)
 }
 
+/// To the start of a file; a pipe has none other.
+fn rewind(file: &mut File) -> io::Result<()> {
+    match file.rewind() {
+        Err(e) if e.kind() == io::ErrorKind::NotSeekable => Ok(()),
+        done => done,
+    }
+}
+
 /// What is to be made.
 struct Job<'a> {
     root: &'a Path,
     digest: Digest,
     compatibility: Compatibility,
+    /// What standard input gave, which may be a pipe.
+    wasm: OnceCell<Vec<u8>>,
 }
 
 impl<'a> Job<'a> {
@@ -78,7 +89,8 @@ impl<'a> Job<'a> {
         let digest =
             Digest::parse(digest).ok_or_else(|| internal(format!("bad digest {digest}")))?;
         let engine = engine::engine(Tier::Optimized).map_err(internal)?;
-        Ok(Self { root: root.as_ref(), digest, compatibility: Compatibility::of(&engine) })
+        let compatibility = Compatibility::of(&engine);
+        Ok(Self { root: root.as_ref(), digest, compatibility, wasm: OnceCell::new() })
     }
 
     fn cache(&self, tier: Tier) -> Result<Cache, cache::Error> {
@@ -104,8 +116,8 @@ impl<'a> Job<'a> {
             return Err(Error::Refused(why));
         }
         let engine = engine::engine(tier).map_err(internal)?;
-        let wasm = self.read(File::from(sys::fd::standard(0).map_err(internal)?))?;
-        let made = cache.put(&self.digest, &lock, |file| self.compile(&engine, &wasm, file));
+        let wasm = self.wasm()?;
+        let made = cache.put(&self.digest, &lock, |file| self.compile(&engine, wasm, file));
         match made {
             Ok(_) => Ok(cache.evict(DEFAULT_MAX_SIZE)?),
             Err(Error::Refused(why)) if tier == Tier::Baseline => {
@@ -116,18 +128,27 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// The wasm of standard input.
+    fn wasm(&self) -> Result<&[u8], Error> {
+        if let Some(wasm) = self.wasm.get() {
+            return Ok(wasm);
+        }
+        let wasm = self.read(File::from(sys::fd::standard(0).map_err(internal)?))?;
+        Ok(self.wasm.get_or_init(|| wasm))
+    }
+
     /// Reads the wasm into memory and checks that it is the one that is asked for: what is compiled
     /// under a name must be what has the name, even if the file changes meanwhile.
     fn read(&self, mut file: File) -> Result<Vec<u8>, Error> {
         let mut wasm = Vec::new();
-        io::Seek::rewind(&mut file)
+        rewind(&mut file)
             .and_then(|()| file.take(MAX_WASM + 1).read_to_end(&mut wasm))
             .map_err(|e| Error::Internal(format!("cannot read it: {e}")))?;
         if wasm.len() as u64 > MAX_WASM {
             return Err(Error::Unusable("it is larger than 1 GiB".into()));
         }
         if Digest::of(&wasm) != self.digest {
-            return Err(Error::Unusable("the file changed while it was read".into()));
+            return Err(Error::Unusable("it changed while it was read".into()));
         }
         Ok(wasm)
     }

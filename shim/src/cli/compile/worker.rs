@@ -1,22 +1,18 @@
 //! The process that reads hostile wasm.
 
 use super::{Error, internal};
+use crate::cli::confine::confine;
 use crate::launch::UNUSABLE;
 use crate::sys;
 use crate::sys::fork::PidNamespace;
 use artifact::compile;
 use artifact::engine::Engine;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
-
-/// `nobody` of every distribution.
-const NOBODY: u32 = 65534;
 
 /// (resource, the most that compiling one module may take, in its unit)
 const LIMITS: [(u32, u64); 4] = [
@@ -66,7 +62,7 @@ pub fn compile(engine: &Engine, wasm: &[u8], out: &File) -> Result<(), Error> {
 
 /// The child: gives up everything but its input, its output and standard error, then compiles.
 fn compile_locked_in(engine: &Engine, wasm: &[u8], mut out: &File) -> i32 {
-    if let Err(e) = lock_in(out) {
+    if let Err(e) = confine(&[out.as_fd()], &LIMITS) {
         eprintln!("cannot lock the compiler in: {e}");
         return NOT_LOCKED_IN;
     }
@@ -83,26 +79,4 @@ fn compile_locked_in(engine: &Engine, wasm: &[u8], mut out: &File) -> i32 {
             UNUSABLE
         }
     }
-}
-
-fn lock_in(out: &File) -> io::Result<()> {
-    sys::fd::close_all_but(&[out.as_fd()])?;
-    // The first to go when memory runs out, before the shim whose score it has.
-    fs::write("/proc/self/oom_score_adj", "1000")?;
-    for (resource, most) in LIMITS {
-        let hard = sys::process::hard_limit(resource)?;
-        // The last second is for the signal that names the limit; at the hard one it is SIGKILL.
-        let spare = if resource == libc::RLIMIT_CPU { 1 } else { 0 };
-        sys::process::set_limit(resource, most.min(hard), (most + spare).min(hard))?;
-    }
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
-    // A folder of its own in which there is nothing that anybody could open for writing.
-    nix::unistd::chroot("/proc/self/fdinfo")?;
-    nix::unistd::chdir("/")?;
-    setgroups(&[])?;
-    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
-    setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
-    nix::sys::prctl::set_no_new_privs()?;
-    nix::sys::prctl::set_dumpable(false)?;
-    sys::process::die_with_parent()
 }

@@ -1,5 +1,7 @@
 //! docker 26, which makes networks in a prestart hook, over containerd 1.7.
 
+mod images;
+
 use std::sync::RwLockReadGuard;
 
 use integration::bed::{Bed, Cgroup, Suite, bed};

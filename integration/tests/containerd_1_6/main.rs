@@ -1,5 +1,7 @@
 //! containerd 1.6, whose `start` gets no more than an address back.
 
+mod images;
+
 use std::sync::RwLockReadGuard;
 
 use integration::bed::{Cgroup, Suite, bed};

@@ -1,0 +1,39 @@
+//! How a process that reads hostile input gives up what it does not need for that.
+
+use crate::sys;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// `nobody` of every distribution.
+const NOBODY: u32 = 65534;
+
+/// Leaves the process its standard streams, the descriptors `keep` and nothing else: no user, no
+/// files, no network, and no more of each resource (its number, and the most in its unit) than
+/// `limits` say. It ends with its parent.
+///
+/// # Errors
+/// When a step fails; the process is then not to go on.
+pub fn confine(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()> {
+    sys::fd::close_all_but(keep)?;
+    // The first to go when memory runs out, before the shim whose score it has.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
+    for &(resource, most) in limits {
+        let hard = sys::process::hard_limit(resource)?;
+        // The last second is for the signal that names the limit; at the hard one it is SIGKILL.
+        let spare = if resource == libc::RLIMIT_CPU { 1 } else { 0 };
+        sys::process::set_limit(resource, most.min(hard), (most + spare).min(hard))?;
+    }
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
+    // A folder of its own in which there is nothing that anybody could open for writing.
+    nix::unistd::chroot("/proc/self/fdinfo")?;
+    nix::unistd::chdir("/")?;
+    setgroups(&[])?;
+    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
+    setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+    nix::sys::prctl::set_no_new_privs()?;
+    nix::sys::prctl::set_dumpable(false)?;
+    sys::process::die_with_parent()
+}

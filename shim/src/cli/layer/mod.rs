@@ -1,0 +1,102 @@
+//! `layer`: asks containerd for the image of a container, and for the layer of it that is wasm.
+//!
+//! `layer find ADDRESS NAMESPACE CONTAINER FILE [OWN]` writes an [`Answer`] to standard output;
+//! `layer read ADDRESS NAMESPACE SHA256 SIZE` writes the layer itself. Image documents are hostile
+//! input: once the process is connected it holds nothing else.
+
+mod containerd;
+mod grpc;
+
+use super::confine::confine;
+use crate::image::manifest::{self, Found, Wanted};
+use crate::launch::Answer;
+use artifact::digest::Digest;
+use containerd::{Containerd, Error};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+/// (resource, the most that reading an image may take, in its unit)
+const LIMITS: [(u32, u64); 4] = [
+    (libc::RLIMIT_DATA, 256 << 20),
+    (libc::RLIMIT_CPU, 120),
+    (libc::RLIMIT_FSIZE, 1 << 20),
+    (libc::RLIMIT_CORE, 0),
+];
+
+pub fn run(order: &[&str]) -> ExitCode {
+    let done = match *order {
+        ["find", address, namespace, container, file] => {
+            find(address, namespace, container, Wanted { word: file, own: None })
+        }
+        ["find", address, namespace, container, file, own] => {
+            find(address, namespace, container, Wanted { word: file, own: Some(own) })
+        }
+        ["read", address, namespace, digest, size] => match (Digest::parse(digest), size.parse()) {
+            (Some(digest), Ok(size)) => read(address, namespace, &digest, size),
+            _ => Err(format!("bad digest {digest} or size {size}")),
+        },
+        _ => Err("usage: layer find ADDRESS NAMESPACE CONTAINER FILE [OWN] | layer read ADDRESS \
+                  NAMESPACE SHA256 SIZE"
+            .into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn find(address: &str, namespace: &str, container: &str, wanted: Wanted<'_>) -> Result<(), String> {
+    let mut containerd = connect(address, namespace)?;
+    let answer = match ask(&mut containerd, container, wanted) {
+        Ok(answer) => answer,
+        Err(e) => Answer::Nothing(Some(e.to_string())),
+    };
+    let json = serde_json::to_vec(&answer).map_err(|e| e.to_string())?;
+    io::stdout().write_all(&json).map_err(|e| e.to_string())
+}
+
+fn ask(containerd: &mut Containerd, container: &str, wanted: Wanted<'_>) -> Result<Answer, Error> {
+    let Some(image) = containerd.image_of(container)? else {
+        let why = "containerd does not know which image the container is of: Docker 26 does not tell \
+                   it, and Docker 28 no more once the image has lost its name";
+        return Ok(Answer::Nothing(Some(why.into())));
+    };
+    let target = containerd.target(&image)?;
+    let mut read = |blob: &manifest::Descriptor| {
+        containerd.blob(&blob.digest, blob.size).map_err(|e| e.to_string())
+    };
+    Ok(match manifest::find(&target, wanted, &mut read) {
+        Ok(Found::Layer(layer)) => {
+            Answer::Layer { image, digest: layer.digest.to_string(), size: layer.size }
+        }
+        Ok(Found::Nothing) => Answer::Nothing(None),
+        Ok(Found::Platforms(names)) => Answer::Nothing(Some(format!(
+            "{image} has nothing for the platforms wasi/wasm, wasip2/wasm and wasip1/wasm, only for {names}"
+        ))),
+        Err(e) => Answer::Unusable(format!("cannot run image {image}: {e}")),
+    })
+}
+
+/// Writes the layer to standard output, to its end or until nobody wants more of it.
+fn read(address: &str, namespace: &str, digest: &Digest, size: u64) -> Result<(), String> {
+    let mut containerd = connect(address, namespace)?;
+    let mut out = io::stdout().lock();
+    match containerd.copy(digest, size, &mut out) {
+        Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Error::Status(status)) => Err(format!("{status}; pull the image again")),
+        done => done.map_err(|e| e.to_string()),
+    }
+}
+
+fn connect(address: &str, namespace: &str) -> Result<Containerd, String> {
+    let path = address.strip_prefix("unix://").unwrap_or(address);
+    let socket = UnixStream::connect(path)
+        .map_err(|e| format!("containerd cannot be asked at {path:?}: {e}"))?;
+    confine(&[socket.as_fd()], &LIMITS).map_err(|e| format!("cannot lock the reader in: {e}"))?;
+    Containerd::connect(socket, namespace).map_err(|e| e.to_string())
+}
