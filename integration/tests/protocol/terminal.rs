@@ -18,6 +18,26 @@ struct Terminal {
     stdout: PathBuf,
 }
 
+impl Terminal {
+    fn of_task(&self) -> CreateTaskRequest {
+        CreateTaskRequest {
+            terminal: true,
+            stdin: text(&self.stdin),
+            stdout: text(&self.stdout),
+            ..Default::default()
+        }
+    }
+
+    fn of_exec(&self) -> ExecProcessRequest {
+        ExecProcessRequest {
+            terminal: true,
+            stdin: text(&self.stdin),
+            stdout: text(&self.stdout),
+            ..Default::default()
+        }
+    }
+}
+
 fn terminal(mock: &Mock, bundle: &Bundle) -> Terminal {
     let [stdin, stdout] = ["stdin", "stdout"].map(|stream| mock.fifo(bundle, stream));
     Terminal { stdin, stdout }
@@ -31,14 +51,9 @@ fn text(path: &std::path::Path) -> String {
 fn start(mock: &Mock, bundle: &Bundle) -> (Shim, Terminal, Outlet) {
     let terminal = terminal(mock, bundle);
     let stdout = Outlet::of(&terminal.stdout);
-    let request = CreateTaskRequest {
-        terminal: true,
-        stdin: text(&terminal.stdin),
-        stdout: text(&terminal.stdout),
-        ..Default::default()
-    };
-    let shim =
-        mock.create_with(bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock
+        .create_with(bundle, terminal.of_task())
+        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     shim.start(&bundle.id).expect("the task can be started");
     (shim, terminal, stdout)
 }
@@ -125,14 +140,9 @@ fn a_key_that_is_typed_before_the_start_waits_for_the_guest() {
     let bundle = wat(&mock, SPIN);
     let terminal = terminal(&mock, &bundle);
     let stdout = Outlet::of(&terminal.stdout);
-    let request = CreateTaskRequest {
-        terminal: true,
-        stdin: text(&terminal.stdin),
-        stdout: text(&terminal.stdout),
-        ..Default::default()
-    };
-    let shim =
-        mock.create_with(&bundle, request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+    let shim = mock
+        .create_with(&bundle, terminal.of_task())
+        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
     inlet(&terminal.stdin).write_all(b"\x03").expect("the fifo has room");
     shim.start(&bundle.id).expect("the task can be started");
     assert_eq!(shim.wait(&bundle.id).expect("it ends"), 130);
@@ -148,17 +158,11 @@ fn a_key_that_is_typed_before_an_exec_is_started_waits_for_its_guest() {
     shim.start(&bundle.id).expect("the task can be started");
     let terminal = terminal(&mock, &bundle);
     let stdout = Outlet::of(&terminal.stdout);
-    let request = ExecProcessRequest {
-        terminal: true,
-        stdin: text(&terminal.stdin),
-        stdout: text(&terminal.stdout),
-        ..Default::default()
-    };
     let one = shim.process(&bundle.id, "one");
     let spec = json!({
         "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/app.wasm"], "terminal": true
     });
-    one.exec_with(&spec, request).expect("it can be executed");
+    one.exec_with(&spec, terminal.of_exec()).expect("it can be executed");
     // Nobody else has the fifo open until Start.
     let mut fifo = OpenOptions::new()
         .read(true)
@@ -300,18 +304,12 @@ fn an_executed_process_has_a_terminal_of_its_own() {
     shim.start(&bundle.id).expect("the task can be started");
     let terminal = terminal(&mock, &bundle);
     let stdout = Outlet::of(&terminal.stdout);
-    let request = ExecProcessRequest {
-        terminal: true,
-        stdin: text(&terminal.stdin),
-        stdout: text(&terminal.stdout),
-        ..Default::default()
-    };
     let one = shim.process(&bundle.id, "one");
     let spec = json!({
         "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/probe.wasm", "spin"],
         "terminal": true, "consoleSize": { "height": 10, "width": 20 }
     });
-    one.exec_with(&spec, request).expect("it can be executed");
+    one.exec_with(&spec, terminal.of_exec()).expect("it can be executed");
     let pid = one.start().expect("it can be started");
     assert!(one.state().expect("a state").terminal);
     stdout.says("spinning\r\n");

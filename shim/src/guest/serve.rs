@@ -110,7 +110,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    // A late answer is no worse than none.
+                    // Without it the end of an answer waits for the client to acknowledge its beginning.
                     let _ = stream.set_nodelay(true);
                     guest.clone().connect(stream, &connections);
                 }

@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::layer::{self, normal};
-use super::store::{Descriptor, Store};
+use super::layout::{Descriptor, Layout};
 
 /// As many entries of an index as are looked at, indexes in it included.
 const MANIFESTS: usize = 256;
@@ -67,19 +67,19 @@ struct Part {
 
 impl Image {
     /// Reads the image in a layout, and its module's bytes.
-    pub fn read(store: &Store) -> Result<(Self, Vec<u8>)> {
-        if !store.has("index.json") {
+    pub fn read(layout: &Layout) -> Result<(Self, Vec<u8>)> {
+        if !layout.has("index.json") {
             bail!(
                 "it is no OCI layout, for it holds no index.json; `docker save` of Docker 25 or later writes one"
             );
         }
         let mut parts = Vec::new();
-        gather(store, &store.document("index.json")?, &[], &mut parts, &mut 0)?;
+        gather(layout, &layout.document("index.json")?, &[], &mut parts, &mut 0)?;
         let mut candidates = Vec::new();
         for part in parts {
-            let manifest = store.described(&part.descriptor)?;
+            let manifest = layout.described(&part.descriptor)?;
             let config = Descriptor::read(&manifest["config"], "the configuration")?;
-            let document = store.described(&config)?;
+            let document = layout.described(&config)?;
             let own = format!("{}/{}", word(&document["os"]), word(&document["architecture"]));
             candidates.push((part.platform.clone().unwrap_or(own), part, manifest, document));
         }
@@ -103,7 +103,7 @@ impl Image {
             ..Self::default()
         };
         image.configure(&config["config"]);
-        let bytes = image.find(store, &manifest)?;
+        let bytes = image.find(layout, &manifest)?;
         Ok((image, bytes))
     }
 
@@ -122,7 +122,7 @@ impl Image {
     }
 
     /// Reads the layers for the module.
-    fn find(&mut self, store: &Store, manifest: &Value) -> Result<Vec<u8>> {
+    fn find(&mut self, layout: &Layout, manifest: &Value) -> Result<Vec<u8>> {
         let layers = manifest["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
         ensure!(!layers.is_empty(), "it has no layers");
         ensure!(layers.len() <= MANIFESTS, "it has more than {MANIFESTS} layers");
@@ -132,7 +132,7 @@ impl Image {
         {
             let layer = &layers[index];
             ensure!(layer.size <= MAX_WASM, "its module is larger than {MAX_WASM} bytes");
-            let (mut bytes, mut blob) = (Vec::new(), store.blob(layer)?);
+            let (mut bytes, mut blob) = (Vec::new(), layout.blob(layer)?);
             blob.by_ref().take(MAX_WASM).read_to_end(&mut bytes)?;
             blob.verify()?;
             self.module = format!("layer {} is the module", index + 1);
@@ -146,7 +146,7 @@ impl Image {
             let (mut at, mut links) = (candidate.clone(), 0);
             loop {
                 self.layers.clear();
-                match self.look(store, &layers, &at)? {
+                match self.look(layout, &layers, &at)? {
                     Found::Wasm(bytes) => {
                         self.module = format!("/{}", at.display());
                         return Ok(bytes);
@@ -170,11 +170,11 @@ impl Image {
         bail!("its entrypoint {program:?} cannot be used: {}", refused.join(", "));
     }
 
-    fn look(&mut self, store: &Store, layers: &[Descriptor], at: &Path) -> Result<Found> {
+    fn look(&mut self, layout: &Layout, layers: &[Descriptor], at: &Path) -> Result<Found> {
         let mut found = Found::Nothing;
         for (index, descriptor) in layers.iter().enumerate() {
             let failed = || format!("layer {} ({})", index + 1, descriptor.digest);
-            let one = layer_of(store, descriptor, at).with_context(failed)?;
+            let one = layer_of(layout, descriptor, at).with_context(failed)?;
             if one.removed {
                 found = Found::Nothing;
             }
@@ -218,8 +218,8 @@ enum Found {
     Other,
 }
 
-fn layer_of(store: &Store, descriptor: &Descriptor, at: &Path) -> Result<layer::Layer> {
-    let mut blob = store.blob(descriptor)?;
+fn layer_of(layout: &Layout, descriptor: &Descriptor, at: &Path) -> Result<layer::Layer> {
+    let mut blob = layout.blob(descriptor)?;
     let kind = descriptor.media_type.split(';').next().unwrap_or_default();
     let layer = if kind.ends_with("gzip") {
         layer::read(MultiGzDecoder::new(&mut blob), at)?
@@ -234,7 +234,7 @@ fn layer_of(store: &Store, descriptor: &Descriptor, at: &Path) -> Result<layer::
 
 /// The manifests of an index and of the indexes in it.
 fn gather(
-    store: &Store,
+    layout: &Layout,
     index: &Value,
     names: &[String],
     parts: &mut Vec<Part>,
@@ -264,7 +264,7 @@ fn gather(
             || descriptor.media_type.ends_with("manifest.list.v2+json")
         {
             // A document cannot hold its own digest, so this ends.
-            gather(store, &store.described(&descriptor)?, &names, parts, seen)?;
+            gather(layout, &layout.described(&descriptor)?, &names, parts, seen)?;
             continue;
         }
         let platform = &entry["platform"];

@@ -7,9 +7,9 @@
 mod anatomy;
 mod image;
 mod layer;
+mod layout;
 mod needs;
 mod report;
-mod store;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -25,9 +25,9 @@ use wit_component::{DecodedWasm, WitPrinter};
 use crate::cli::{ExplainArgs, Format, InspectArgs};
 use anatomy::Anatomy;
 use image::Image;
+use layout::Layout;
 use needs::Needs;
 use report::Report;
-use store::Store;
 
 /// All that is known of what was looked at.
 pub struct Facts {
@@ -109,8 +109,8 @@ impl Facts {
 fn open(path: &Path) -> Result<(Option<Image>, Vec<u8>)> {
     let unreadable = || format!("cannot read {}", path.display());
     let metadata = fs::metadata(path).with_context(unreadable)?;
-    let store = if metadata.is_dir() {
-        Store::folder(path)
+    let layout = if metadata.is_dir() {
+        Layout::folder(path)
     } else {
         ensure!(metadata.is_file(), "cannot read {}: it is not a plain file", path.display());
         let mut file = File::open(path).with_context(unreadable)?;
@@ -120,9 +120,9 @@ fn open(path: &Path) -> Result<(Option<Image>, Vec<u8>)> {
         if head.get(257..262) != Some(b"ustar") {
             return Ok((None, read_module(path, file, &head)?));
         }
-        Store::tar(file).with_context(unreadable)?
+        Layout::tar(file).with_context(unreadable)?
     };
-    let (image, bytes) = Image::read(&store).with_context(unreadable)?;
+    let (image, bytes) = Image::read(&layout).with_context(unreadable)?;
     Ok((Some(image), bytes))
 }
 

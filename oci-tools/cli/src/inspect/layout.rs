@@ -22,7 +22,7 @@ const DOCUMENT: u64 = 4 << 20;
 const FILES: usize = 100_000;
 
 /// Where the blobs are.
-pub enum Store {
+pub enum Layout {
     /// A folder.
     Folder(PathBuf),
     /// A tar: where each file begins in it, and its length.
@@ -62,7 +62,7 @@ impl Descriptor {
     }
 }
 
-impl Store {
+impl Layout {
     /// The layout in a folder.
     pub fn folder(path: &Path) -> Self {
         Self::Folder(path.to_owned())
