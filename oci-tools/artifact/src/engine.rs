@@ -74,6 +74,87 @@ pub fn unhurried(tier: Tier) -> wasmtime::Result<Engine> {
     Engine::new(config(tier).parallel_compilation(false))
 }
 
+/// CPUs that code is compiled for elsewhere, to be run on any that has as much: the levels of the
+/// x86-64 psABI (<https://gitlab.com/x86-psABIs/x86-64-ABI>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// What every x86-64 CPU has.
+    V1,
+    /// SSE 4.2 and POPCNT, as CPUs have since 2009.
+    V2,
+    /// AVX2, FMA and BMI, as servers have since 2013.
+    V3,
+}
+
+impl Target {
+    /// All, the one with most first.
+    pub const ALL: [Self; 3] = [Self::V3, Self::V2, Self::V1];
+
+    /// Reads back what [`fmt::Display`] writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|target| target.to_string() == text)
+    }
+
+    /// Whether this machine is one.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_here(self) -> bool {
+        macro_rules! have { ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* } }
+        match self {
+            Self::V1 => true,
+            Self::V2 => have!("sse3" "ssse3" "sse4.1" "sse4.2" "popcnt"),
+            Self::V3 => Self::V2.is_here() && have!("avx" "avx2" "fma" "bmi1" "bmi2" "lzcnt"),
+        }
+    }
+
+    /// Whether this machine is one.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn is_here(self) -> bool {
+        false
+    }
+
+    /// What Cranelift calls that which it has more than the level before.
+    fn features(self) -> Vec<&'static str> {
+        let (below, more): (_, &[_]) = match self {
+            Self::V1 => (Vec::new(), &[]),
+            Self::V2 => (
+                Self::V1.features(),
+                &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"],
+            ),
+            Self::V3 => (
+                Self::V2.features(),
+                &["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"],
+            ),
+        };
+        [below, more.to_vec()].concat()
+    }
+
+    /// An engine that makes optimized code for it.
+    ///
+    /// # Errors
+    /// When the compiler does not know the target, as on other machines than x86-64 ones.
+    #[expect(unsafe_code, reason = "the compiler's flags")]
+    pub fn engine(self) -> wasmtime::Result<Engine> {
+        let mut config = config(Tier::Optimized);
+        config.target("x86_64-unknown-linux-gnu")?;
+        for feature in self.features() {
+            // SAFETY: they say what the CPU has, and an engine loads no code that says more than it
+            // finds itself.
+            unsafe { config.cranelift_flag_enable(feature) };
+        }
+        Engine::new(&config)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "x86_64-v1",
+            Self::V2 => "x86_64-v2",
+            Self::V3 => "x86_64-v3",
+        })
+    }
+}
+
 /// Names all that compiled code depends on besides the wasm and the tier: Wasmtime's version and
 /// settings, the CPU's features, our cache format. Written as 16 hex digits, a dash, and the format's
 /// number.
@@ -154,6 +235,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn code_for_a_target_runs_here_and_is_another_engines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("code");
+        let own = engine(Tier::Optimized).unwrap();
+        let mut names = vec![Compatibility::of(&own).to_string()];
+        assert!(Target::V1.is_here());
+        for target in Target::ALL.into_iter().filter(|target| target.is_here()) {
+            assert_eq!(Target::parse(&target.to_string()), Some(target));
+            let engine = target.engine().unwrap();
+            assert_eq!(Compatibility::of(&engine), Compatibility::of(&target.engine().unwrap()));
+            names.push(Compatibility::of(&engine).to_string());
+            let text = b"(module (func (export \"f\") (param i64) (result i64)
+                (i64.popcnt (local.get 0))))";
+            std::fs::write(&path, crate::compile::compile(&engine, text).unwrap()).unwrap();
+            load_module(&own, path.to_str().unwrap()).unwrap();
+        }
+        assert_eq!(Target::parse("x86_64-v9"), None);
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod document;
 mod download;
 mod error;
 mod host;
+mod referrers;
 mod repository;
 mod retry;
 mod transport;

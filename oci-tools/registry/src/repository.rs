@@ -282,6 +282,16 @@ impl Repository {
         descriptor: &Descriptor,
         bytes: Bytes,
     ) -> Result<(), Error> {
+        self.put_manifest(reference, descriptor, bytes).await.map(drop)
+    }
+
+    /// As [`Repository::put_document`]; gives the answer's headers.
+    pub(crate) async fn put_manifest(
+        &self,
+        reference: &str,
+        descriptor: &Descriptor,
+        bytes: Bytes,
+    ) -> Result<HeaderMap, Error> {
         let mut request = self.request(Method::PUT, reference, &format!("manifests/{reference}"));
         let media_type = HeaderValue::from_str(&descriptor.media_type).expect("it is a known type");
         request.headers.insert(CONTENT_TYPE, media_type);
@@ -290,7 +300,8 @@ impl Repository {
         if !answer.status().is_success() {
             return Err(self.registry.refusal(&request.what, answer).await);
         }
-        self.check_digest(&request.what, answer.headers(), &descriptor.digest)
+        self.check_digest(&request.what, answer.headers(), &descriptor.digest)?;
+        Ok(answer.headers().clone())
     }
 
     /// Whether the repository has the blob or document.

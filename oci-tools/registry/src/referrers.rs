@@ -1,0 +1,135 @@
+//! Artifacts that refer to an image by their `subject`: the referrers API, and its place in registries
+//! that do not have it, a tag that is made of the image's digest
+//! (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>).
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::digest::Digest;
+use crate::document::{Descriptor, MAX_DOCUMENT, media};
+use crate::error::Error;
+use crate::repository::{Repository, header};
+
+/// By which a registry says that it keeps the list itself.
+const OCI_SUBJECT: &str = "oci-subject";
+
+/// How often a list is written again that somebody else has changed meanwhile.
+const TRIES: usize = 5;
+
+/// The most entries of a list that are looked at.
+const MAX_ENTRIES: usize = 1000;
+
+/// An entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    manifests: Vec<Referrer>,
+}
+
+impl Repository {
+    /// The artifacts of type `artifact_type` that refer to `subject`. There may be none.
+    pub async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: &str,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let list = match self.list(&format!("referrers/{subject}"), subject).await? {
+            Some(list) => list,
+            None => self
+                .list(&format!("manifests/{}", tag(subject)), subject)
+                .await?
+                .unwrap_or_default(),
+        };
+        let wanted = |entry: &Referrer| entry.artifact_type.as_deref() == Some(artifact_type);
+        Ok(list.into_iter().filter(wanted).map(|entry| entry.descriptor).collect())
+    }
+
+    /// Puts the artifact whose manifest is `bytes`, of type `artifact_type`, and has it listed as one
+    /// that refers to `subject`. What it names must be there already.
+    pub async fn attach(
+        &self,
+        subject: &Digest,
+        artifact_type: &str,
+        descriptor: &Descriptor,
+        bytes: Bytes,
+    ) -> Result<(), Error> {
+        let reference = descriptor.digest.as_str();
+        if self.put_manifest(reference, descriptor, bytes).await?.contains_key(OCI_SUBJECT) {
+            return Ok(());
+        }
+        let entry = Referrer {
+            descriptor: descriptor.clone(),
+            artifact_type: Some(artifact_type.to_owned()),
+        };
+        // Nobody keeps two from writing the list at the same time, so it is looked at again.
+        for _ in 0..TRIES {
+            let mut list = self
+                .list(&format!("manifests/{}", tag(subject)), subject)
+                .await?
+                .unwrap_or_default();
+            if list.contains(&entry) {
+                return Ok(());
+            }
+            list.push(entry.clone());
+            let index = json!({
+                "schemaVersion": 2,
+                "mediaType": media::INDEX,
+                "manifests": list,
+            });
+            let index = index.to_string().into_bytes();
+            let descriptor = Descriptor {
+                media_type: media::INDEX.to_owned(),
+                digest: Digest::of(&index),
+                size: index.len() as u64,
+                platform: None,
+                annotations: None,
+            };
+            self.put_document(&tag(subject), &descriptor, index.into()).await?;
+        }
+        let what = format!("artifacts of {subject} of {}/{}", self.host().name(), self.path());
+        Err(self.registry.answer(&what, "others change the list all the time"))
+    }
+
+    /// The index at `path`; `None` where the registry has none.
+    async fn list(&self, path: &str, subject: &Digest) -> Result<Option<Vec<Referrer>>, Error> {
+        let mut request = self.request(Method::GET, &format!("artifacts of {subject}"), path);
+        request.headers.insert(ACCEPT, HeaderValue::from_static(media::INDEX));
+        let answer = self.registry.persistent(&request, &self.scopes()).await?;
+        match answer.status() {
+            StatusCode::OK => {}
+            // Registries without the API answer one or the other.
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
+            _ => return Err(self.registry.refusal(&request.what, answer).await),
+        }
+        // One without the API may serve a web page.
+        let media_type = header(answer.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+        if !media_type.starts_with(media::INDEX) {
+            return Ok(None);
+        }
+        let what = &request.what;
+        let bytes = self.registry.transport.read(what, answer, MAX_DOCUMENT).await?;
+        let bytes = bytes.ok_or_else(|| self.registry.answer(what, "it sends too much"))?;
+        let list: List = serde_json::from_slice(&bytes)
+            .map_err(|e| self.registry.answer(what, format!("it sends no list: {e}")))?;
+        if list.manifests.len() > MAX_ENTRIES {
+            return Err(self.registry.answer(what, "it lists too many"));
+        }
+        Ok(Some(list.manifests))
+    }
+}
+
+/// Where the list is in registries that do not keep it.
+fn tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}

@@ -1,0 +1,24 @@
+//! Who vouches for what: [`key`]s, [`image`] signatures in the form of cosign's, compiled [`code`] that
+//! comes with an image, and the [`policy`] that says whose word counts for which images.
+//!
+//! A registry only carries signatures. What it sends is hostile until a key has said otherwise, and
+//! nothing of it is parsed before that but base64 and the manifest that it comes in.
+
+pub mod code;
+pub mod image;
+pub mod key;
+pub mod policy;
+
+use registry::{BlobReader, Descriptor, Error, Hasher, Repository};
+
+/// Reads a small blob whole.
+async fn small(repository: &Repository, blob: &Descriptor, most: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    if blob.size <= most {
+        let mut reader = BlobReader::new(repository, blob, 0, Hasher::default());
+        while let Some(piece) = reader.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    Ok(bytes)
+}
