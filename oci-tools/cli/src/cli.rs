@@ -3,12 +3,14 @@
 
 mod images;
 mod inspect;
+mod sign;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use images::*;
 pub use inspect::*;
+pub use sign::*;
 
 /// Makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves them.
 #[derive(clap::Parser)]
@@ -32,6 +34,10 @@ pub enum Command {
     List(ListArgs),
     Rm(RmArgs),
     Load(LoadArgs),
+    Keygen(KeygenArgs),
+    Sign(SignArgs),
+    Verify(VerifyArgs),
+    Compile(CompileArgs),
     Login(LoginArgs),
     Logout(LogoutArgs),
 }

@@ -3,12 +3,14 @@
 
 mod build;
 mod cli;
+mod compile;
 mod images;
 mod inspect;
 mod load;
 mod login;
 mod name;
 mod reference;
+mod sign;
 mod store;
 mod transfer;
 
@@ -28,6 +30,10 @@ fn main() -> ExitCode {
         cli::Command::List(args) => images::list(&args),
         cli::Command::Rm(args) => images::rm(&args),
         cli::Command::Load(args) => load::run(&args),
+        cli::Command::Keygen(args) => sign::keygen(&args),
+        cli::Command::Sign(args) => sign::sign(&args),
+        cli::Command::Verify(args) => sign::verify(&args),
+        cli::Command::Compile(args) => compile::run(&args),
         cli::Command::Login(args) => login::login(&args),
         cli::Command::Logout(args) => login::logout(&args),
     };

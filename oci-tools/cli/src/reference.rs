@@ -41,6 +41,11 @@ impl Reference {
         self.digest.as_ref().map_or(self.name.tag(), Digest::as_str)
     }
 
+    /// The same repository's image `digest`.
+    pub fn at(&self, digest: &Digest) -> Self {
+        Self { name: self.name.clone(), digest: Some(digest.clone()) }
+    }
+
     /// Whether it says which bytes.
     pub fn has_digest(&self) -> bool {
         self.digest.is_some()

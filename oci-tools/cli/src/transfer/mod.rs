@@ -11,13 +11,16 @@ mod relay;
 mod report;
 
 use std::future::Future;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use registry::credentials::Keeper;
-use registry::{Access, Host, Platform, Registry, Repository, Settings, Transport};
+use registry::{
+    Access, Descriptor, Host, Platform, Registry, Repository, Settings, Source, Transport,
+};
 
-use crate::cli::{CopyArgs, NetworkArgs, PullArgs, PushArgs};
+use crate::cli::{CopyArgs, Format, NetworkArgs, PullArgs, PushArgs};
 use crate::reference::{Place, Reference};
 use crate::store::Store;
 use image::Wanted;
@@ -38,6 +41,39 @@ pub fn pull(args: &PullArgs) -> Result<()> {
     let progress = Progress::new(args.format);
     let (image, name) = (&args.image, args.image.to_string());
     wait(pull::pull(&network, image, &wanted, &store, &name, &progress))?.print(args.format)
+}
+
+/// Fetches the image that `image` means for `platform` into the store, under that name; gives what is
+/// there now. Nothing is said of it but how it goes.
+pub async fn fetch(
+    network: &Network,
+    image: &Reference,
+    platform: &Platform,
+    store: &Store,
+    format: Format,
+) -> Result<Descriptor> {
+    let (name, progress) = (image.to_string(), Progress::new(format));
+    let wanted = Wanted::Only(platform.clone());
+    Ok(pull::pull(network, image, &wanted, store, &name, &progress).await?.root)
+}
+
+/// Sends a blob that is in memory, unless it is there.
+pub async fn send_bytes(repository: &Repository, blob: &Descriptor, content: &[u8]) -> Result<()> {
+    if repository.has(blob).await? {
+        return Ok(());
+    }
+    let mut file = tempfile::tempfile().context("cannot write to the temporary folder")?;
+    file.write_all(content).context("cannot write to the temporary folder")?;
+    let silent: registry::Meter = Arc::new(|_| ());
+    Ok(repository.put_blob(blob, &mut Source::File(Arc::new(file)), &silent).await?)
+}
+
+/// Says a report on stdout; a reader that has seen enough is no failure.
+pub fn say(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("it is done, but the report cannot be written"),
+    }
 }
 
 /// `wasm-image push`.
@@ -119,7 +155,8 @@ impl Network {
         Ok(Registry::new(self.transport(), self.host(domain)?, Some(Keeper::of_user()?)))
     }
 
-    fn repository(&self, image: &Reference, access: Access) -> Result<Repository> {
+    /// The repository of `image`.
+    pub fn repository(&self, image: &Reference, access: Access) -> Result<Repository> {
         Ok(Repository::new(&self.registry(image.domain())?, image.path(), access))
     }
 }

@@ -1,9 +1,8 @@
 //! What was moved, in words or as JSON.
 
 use std::fmt;
-use std::io::{self, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use registry::{Descriptor, Outcome};
 use serde_json::{Value, json};
 
@@ -31,11 +30,7 @@ impl Report {
             Format::Text => self.to_string(),
             Format::Json => format!("{:#}\n", self.json()),
         };
-        match io::stdout().write_all(text.as_bytes()) {
-            // The reader, such as `head`, has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("the image has arrived, but the report cannot be written"),
-        }
+        super::say(&text)
     }
 
     fn json(&self) -> Value {

@@ -7,5 +7,6 @@ mod harness;
 mod lies;
 mod moving;
 mod server;
+mod signing;
 mod store;
 mod uploads;

@@ -1,0 +1,155 @@
+//! `wasm-image compile`: the code of an image's modules, compiled here, signed, and kept beside the
+//! image in its registry.
+
+mod modules;
+
+use std::io::{Seek, Write};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use artifact::engine::{Compatibility, Target};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use registry::{Access, Descriptor, Digest, Hasher, Platform, Repository, Source};
+use serde_json::json;
+use trust::code::{self, ARTIFACT, Offer, Statement};
+use trust::key::PrivateKey;
+
+use crate::build::bytes;
+use crate::cli::{CompileArgs, Format};
+use crate::store::Store;
+use crate::transfer::{self, Network, say, send_bytes, wait};
+use modules::Module;
+
+/// Unless others are asked for: what almost every node is one of.
+const TARGETS: [Target; 2] = [Target::V3, Target::V2];
+
+/// Compiles, signs and pushes.
+pub fn run(args: &CompileArgs) -> Result<()> {
+    let key = PrivateKey::read(&args.key)?;
+    let store = Store::open(args.store.store.as_deref())?;
+    let network = Network::new(&args.network);
+    let mut targets = args.targets.clone();
+    targets.sort();
+    targets.dedup();
+    if targets.is_empty() {
+        targets = TARGETS.to_vec();
+    }
+    wait(async {
+        let repository = network.repository(&args.image, Access::Push)?;
+        let root = crate::sign::root(&repository, &args.image).await?;
+        let modules = modules(&network, &store, args, &root).await?;
+        let mut offers = Vec::new();
+        for module in &modules {
+            for &target in &targets {
+                offers.push(offer(&repository, module, target, &key).await?);
+            }
+        }
+        let artifact = code::artifact(&root, &offers);
+        send_bytes(&repository, &artifact.config.0, &artifact.config.1).await?;
+        let (descriptor, manifest) = (&artifact.descriptor, artifact.manifest.into());
+        repository.attach(&root.digest, ARTIFACT, descriptor, manifest).await?;
+        report(args, &root, &descriptor.digest, &modules, &offers)
+    })
+}
+
+/// The modules of the image, of which each platform of Wasm is fetched into the store.
+async fn modules(
+    network: &Network,
+    store: &Store,
+    args: &CompileArgs,
+    root: &Descriptor,
+) -> Result<Vec<Module>> {
+    let wasm: Platform = "wasi/wasm".parse().map_err(anyhow::Error::msg)?;
+    let digest = args.image.at(&root.digest);
+    let pulled = transfer::fetch(network, &digest, &wasm, store, args.format).await?;
+    let _in_use = store.in_use()?;
+    let modules = modules::of(store, &pulled)?;
+    ensure!(!modules.is_empty(), "{} has no WebAssembly in it", args.image);
+    Ok(modules)
+}
+
+async fn offer(
+    repository: &Repository,
+    module: &Module,
+    target: Target,
+    key: &PrivateKey,
+) -> Result<Offer> {
+    let failed = || format!("cannot compile {} for {target}", module.name);
+    let engine = target.engine().map_err(|e| anyhow::anyhow!("{e:#}")).with_context(failed)?;
+    let compiled = artifact::compile::compile(&engine, &module.bytes).with_context(failed)?;
+    let statement = Statement {
+        kind: ARTIFACT.to_owned(),
+        wasm: Digest::of(&module.bytes),
+        engine: Compatibility::of(&engine).to_string(),
+        target: target.to_string(),
+        code: Digest::of(&compiled),
+        size: compiled.len() as u64,
+    };
+    let signed = statement.sign(key)?;
+    let mut file = GzEncoder::new(tempfile::tempfile()?, Compression::default());
+    file.write_all(&compiled).context("cannot write to the temporary folder")?;
+    let mut file = file.finish().context("cannot write to the temporary folder")?;
+    file.rewind()?;
+    let (mut hasher, mut piece, mut size) = (Hasher::default(), vec![0; 64 << 10], 0);
+    loop {
+        let len = std::io::Read::read(&mut file, &mut piece)?;
+        if len == 0 {
+            break;
+        }
+        hasher.update(&piece[..len]);
+        size += len as u64;
+    }
+    let blob = code::layer(hasher.digest(), size);
+    if !repository.has(&blob).await? {
+        let silent: registry::Meter = Arc::new(|_| ());
+        repository.put_blob(&blob, &mut Source::File(Arc::new(file)), &silent).await?;
+    }
+    Ok(Offer { signed, blob })
+}
+
+fn report(
+    args: &CompileArgs,
+    root: &Descriptor,
+    artifact: &Digest,
+    modules: &[Module],
+    offers: &[Offer],
+) -> Result<()> {
+    let said = offers.iter().map(|offer| {
+        let statement: Statement = serde_json::from_str(&offer.signed.text)?;
+        let of = |module: &&Module| Digest::of(&module.bytes) == statement.wasm;
+        let name = modules.iter().find(of).map_or("", |module| &module.name);
+        Ok((name, statement, offer.blob.size))
+    });
+    let said = said.collect::<Result<Vec<_>>>()?;
+    say(&match args.format {
+        Format::Text => {
+            let mut text = format!("{}@{}\n", args.image, root.digest);
+            for (name, statement, size) in &said {
+                let (whole, sent) = (bytes(statement.size), bytes(*size));
+                let target = &statement.target;
+                text += &format!("  {name} for {target}: {whole} of code, {sent} compressed\n");
+            }
+            text + &format!("  signed with {}, as {artifact}\n", args.key.display())
+        }
+        Format::Json => {
+            let one = |(name, statement, size): &(&str, Statement, u64)| {
+                json!({
+                    "module": name,
+                    "wasm": statement.wasm,
+                    "target": statement.target,
+                    "engine": statement.engine,
+                    "code": statement.code,
+                    "size": statement.size,
+                    "compressed": size,
+                })
+            };
+            let code: Vec<_> = said.iter().map(one).collect();
+            let image = args.image.to_string();
+            format!(
+                "{:#}\n",
+                json!({ "image": image, "digest": root.digest, "artifact": artifact, "code": code })
+            )
+        }
+    })
+}

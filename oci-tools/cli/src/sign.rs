@@ -1,0 +1,102 @@
+//! `wasm-image keygen`, `sign` and `verify`: who vouches for an image.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use registry::{Access, Descriptor, Repository};
+use serde_json::json;
+use trust::image::{self, Signature};
+use trust::key::{PrivateKey, PublicKey};
+
+use crate::cli::{Format, KeygenArgs, SignArgs, VerifyArgs};
+use crate::reference::Reference;
+use crate::transfer::{Network, say, send_bytes, wait};
+
+/// Makes a pair of keys.
+pub fn keygen(args: &KeygenArgs) -> Result<()> {
+    let at = |end: &str| {
+        let mut path = args.name.clone().into_os_string();
+        path.push(end);
+        PathBuf::from(path)
+    };
+    let (private, public) = (at(".key"), at(".pub"));
+    let text = PrivateKey::generate()?;
+    let key = PrivateKey::parse("the new key", text.as_bytes())?;
+    write(&private, &text, 0o600)?;
+    write(&public, &key.public("").pem(), 0o644)?;
+    println!("{} signs: keep it to yourself", private.display());
+    println!("{} checks: give it to those who shall trust you", public.display());
+    Ok(())
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let mut options = OpenOptions::new();
+    // A key that is lost cannot be made again.
+    let file = options.write(true).create_new(true).mode(mode).open(path);
+    let mut file = file.with_context(|| format!("cannot make {}", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Signs an image.
+pub fn sign(args: &SignArgs) -> Result<()> {
+    let key = PrivateKey::read(&args.key)?;
+    let public = key.public(&args.key.display().to_string());
+    let network = Network::new(&args.network);
+    wait(async {
+        let repository = network.repository(&args.image, Access::Push)?;
+        let root = root(&repository, &args.image).await?;
+        let name = format!("{}/{}", args.image.domain(), args.image.path());
+        let mut signatures = image::fetch(&repository, &root.digest).await?;
+        let keys = [public];
+        let there = image::signer(&signatures, &root.digest, &keys).is_ok();
+        if !there {
+            if signatures.len() >= image::MAX_SIGNATURES {
+                bail!("{name}@{} has {} signatures already", root.digest, signatures.len());
+            }
+            signatures.push(Signature::new(&key, &name, &root.digest)?);
+            let artifact = image::artifact(&signatures);
+            for (blob, content) in &artifact.blobs {
+                send_bytes(&repository, blob, content).await?;
+            }
+            let (tag, manifest) = (image::tag(&root.digest), artifact.manifest.into());
+            repository.put_document(&tag, &artifact.descriptor, manifest).await?;
+        }
+        let word = if there { "was signed before" } else { "signed" };
+        say(&match args.format {
+            Format::Text => format!("{name}@{} {word} with {}\n", root.digest, args.key.display()),
+            Format::Json => format!(
+                "{:#}\n",
+                json!({ "name": name, "digest": root.digest, "signatures": signatures.len(), "new": !there })
+            ),
+        })
+    })
+}
+
+/// Looks for a signature of one of the keys.
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let keys = args.keys.iter().map(|path| PublicKey::read(path));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let network = Network::new(&args.network);
+    wait(async {
+        let repository = network.repository(&args.image, Access::Pull)?;
+        let root = root(&repository, &args.image).await?;
+        let name = format!("{}/{}@{}", args.image.domain(), args.image.path(), root.digest);
+        let signatures = image::fetch(&repository, &root.digest).await?;
+        let key = match image::signer(&signatures, &root.digest, &keys) {
+            Ok(key) => key.name(),
+            Err(why) => bail!("{name}: {why}"),
+        };
+        say(&match args.format {
+            Format::Text => format!("{name} is signed by the owner of {key}\n"),
+            Format::Json => format!("{:#}\n", json!({ "image": name, "key": key })),
+        })
+    })
+}
+
+/// What the name of an image stands for in its registry.
+pub async fn root(repository: &Repository, image: &Reference) -> Result<Descriptor> {
+    Ok(repository.document(image.tag_or_digest()).await?.descriptor)
+}

@@ -1,0 +1,190 @@
+//! Signatures of images, with cosign as the judge of ours, and ours as the judge of cosign's; and
+//! compiled code beside images.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::{Desk, Registry, stderr};
+
+impl Desk {
+    /// `cosign ARGS`, without the log and the authorities of Sigstore.
+    #[track_caller]
+    fn cosign(&self, args: &[&str]) -> Result<(), String> {
+        let mut command = Command::new(judge("cosign"));
+        command.args(args).args(["--allow-insecure-registry"]);
+        command.current_dir(self.path(".")).env("COSIGN_PASSWORD", "").env("HOME", self.path("."));
+        let output = command.output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(stderr(&output)) }
+    }
+
+    /// Whether cosign finds that the owner of `key` has signed the image `name`.
+    #[track_caller]
+    fn is_verified_by_cosign(&self, name: &str, key: &str) -> Result<(), String> {
+        self.cosign(&["verify", "--insecure-ignore-tlog", "--key", key, name])
+    }
+}
+
+/// A tool that scripts/judges fetches.
+fn judge(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+    let path = target.join(format!("judges/{name}/usr/bin/{name}"));
+    assert!(path.exists(), "{} is not there: fetch it with `scripts/judges`", path.display());
+    path
+}
+
+#[test]
+fn what_is_signed_is_verified_here_and_by_cosign() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("team/hello:1");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.ok(&["keygen", "ours"]);
+    desk.ok(&["keygen", "theirs"]);
+    let unsigned = desk.fail(&["verify", &name, "--key", "ours.pub"]);
+    assert!(unsigned.contains("it is not signed") && unsigned.contains(&digest), "{unsigned}");
+    desk.is_verified_by_cosign(&name, "ours.pub").unwrap_err();
+
+    let signed = desk.json(&["sign", &name, "--key", "ours.key"]);
+    assert_eq!((&signed["digest"], &signed["new"]), (&json!(digest), &json!(true)));
+    let verified = desk.json(&["verify", &name, "--key", "theirs.pub", "--key", "ours.pub"]);
+    assert_eq!(verified["key"], "ours.pub");
+    desk.is_verified_by_cosign(&name, "ours.pub").unwrap();
+    let stranger = desk.is_verified_by_cosign(&name, "theirs.pub").unwrap_err();
+    assert!(stranger.contains("signature"), "{stranger}");
+    let words = desk.fail(&["verify", &name, "--key", "theirs.pub"]);
+    assert!(words.contains("none of the trusted keys"), "{words}");
+
+    // A second one joins the first; the same is not made twice.
+    assert_eq!(desk.json(&["sign", &name, "--key", "theirs.key"])["signatures"], 2);
+    let again = desk.json(&["sign", &name, "--key", "ours.key"]);
+    assert_eq!((&again["new"], &again["signatures"]), (&json!(false), &json!(2)));
+    for key in ["ours.pub", "theirs.pub"] {
+        desk.ok(&["verify", &name, "--key", key]);
+        desk.is_verified_by_cosign(&name, key).unwrap();
+    }
+    // It is for these bytes, whatever the tag comes to mean.
+    desk.build(&name, 1001);
+    desk.ok(&["push", &name]);
+    desk.fail(&["verify", &name, "--key", "ours.pub"]);
+    desk.ok(&["verify", &format!("{name}@{digest}"), "--key", "ours.pub"]);
+}
+
+#[test]
+fn what_cosign_signs_is_verified() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("hello");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    let done = Command::new(judge("cosign"))
+        .arg("generate-key-pair")
+        .current_dir(desk.path("."))
+        .env("COSIGN_PASSWORD", "")
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    let by_digest = format!("{}@{digest}", name);
+    desk.cosign(&["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key", &by_digest])
+        .unwrap();
+    assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
+    // Ours joins cosign's, and takes nothing from it.
+    desk.ok(&["keygen", "second"]);
+    assert_eq!(desk.json(&["sign", &name, "--key", "second.key"])["signatures"], 2);
+    desk.is_verified_by_cosign(&name, "cosign.pub").unwrap();
+    desk.is_verified_by_cosign(&name, "second.pub").unwrap();
+    let words = desk.fail(&["sign", &name, "--key", "cosign.key"]);
+    assert!(words.contains("encrypted"), "{words}");
+}
+
+#[test]
+fn keys_of_openssl_do_as_well() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("hello");
+    desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    for args in ["genpkey -algorithm ed25519 -out ed.key", "pkey -in ed.key -pubout -out ed.pub"] {
+        let done =
+            Command::new("openssl").args(args.split(' ')).current_dir(desk.path(".")).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+    }
+    desk.ok(&["sign", &name, "--key", "ed.key"]);
+    desk.ok(&["verify", &name, "--key", "ed.pub"]);
+}
+
+#[test]
+fn keys_are_not_written_over_and_the_private_one_is_nobody_elses() {
+    let desk = Desk::new();
+    desk.ok(&["keygen", "ours"]);
+    let mode = fs::metadata(desk.path("ours.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = fs::read(desk.path("ours.key")).unwrap();
+    let words = desk.fail(&["keygen", "ours"]);
+    assert!(words.contains("ours.key") && words.contains("exists"), "{words}");
+    assert_eq!(fs::read(desk.path("ours.key")).unwrap(), before);
+}
+
+#[test]
+fn what_cannot_be_signed_or_is_no_key_is_told() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("nothing");
+    desk.ok(&["keygen", "ours"]);
+    for (args, word) in [
+        (["sign", &name, "--key", "ours.key"], "not found"),
+        (["sign", &name, "--key", "ours.pub"], "public one of a pair"),
+        (["sign", &name, "--key", "nowhere"], "nowhere"),
+        (["verify", &name, "--key", "ours.key"], "BEGIN PUBLIC KEY"),
+    ] {
+        let words = desk.fail(&args);
+        assert!(words.contains(word), "{args:?}: {words}");
+    }
+}
+
+#[test]
+fn compiled_code_is_kept_beside_the_image_and_more_of_it_joins() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("team/hello:1");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.ok(&["keygen", "ours"]);
+    let compile = ["compile", "--push", &name, "--key", "ours.key"];
+    let report = desk.json(&compile);
+    assert_eq!(report["digest"], digest);
+    let code = report["code"].as_array().unwrap();
+    let targets: Vec<_> = code.iter().map(|one| one["target"].as_str().unwrap()).collect();
+    assert_eq!(targets, ["x86_64-v3", "x86_64-v2"]);
+    assert_ne!(code[0]["engine"], code[1]["engine"]);
+    // The same again is the same; another target is another artifact.
+    let one = desk.json(&[&compile[..], &["--target", "x86_64-v1"]].concat());
+    assert_ne!(one["artifact"], report["artifact"]);
+
+    // This registry keeps no list of what refers to an image, so it lies under a tag.
+    let tag = format!("{}:{}", registry.name("team/hello"), digest.replace(':', "-"));
+    let list = Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{tag}")])
+        .output()
+        .unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    let entries = list["manifests"].as_array().unwrap();
+    let digests: Vec<_> = entries.iter().map(|entry| &entry["digest"]).collect();
+    assert_eq!(digests, [&report["artifact"], &one["artifact"]]);
+    for entry in entries {
+        assert_eq!(entry["artifactType"], "application/vnd.containerd.wasmtime.code.v1");
+    }
+}
+
+#[test]
+fn a_target_that_nobody_knows_is_answered_with_those_that_are_known() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("hello");
+    desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.ok(&["keygen", "ours"]);
+    let words = desk.run(&["compile", "--push", &name, "--key", "ours.key", "--target", "z80"]);
+    assert_eq!(words.status.code(), Some(2));
+    assert!(stderr(&words).contains("x86_64-v1, x86_64-v2, x86_64-v3"), "{}", stderr(&words));
+}
