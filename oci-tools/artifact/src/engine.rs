@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use wasmtime::component::Component;
-use wasmtime::{Config, Module, Strategy};
+use wasmtime::{Config, Module, Precompiled, Strategy};
 
 pub use wasmtime::Engine;
 
@@ -191,7 +191,8 @@ impl fmt::Display for Compatibility {
 #[expect(unsafe_code, reason = "guest loading")]
 pub fn load_module(engine: &Engine, path: &str) -> wasmtime::Result<Module> {
     // SAFETY: the file is one of the code cache, which only this user can write ([`crate::cache`]
-    // checks it whenever it opens one) and where files never change once they have their name.
+    // checks it whenever it opens one) and where files never change once they have their name; or it
+    // is about to become one, and somebody whom the node's owner trusts has made it.
     unsafe { Module::deserialize_file(engine, path) }
 }
 
@@ -203,6 +204,19 @@ pub fn load_module(engine: &Engine, path: &str) -> wasmtime::Result<Module> {
 pub fn load_component(engine: &Engine, path: &str) -> wasmtime::Result<Component> {
     // SAFETY: as for `load_module`.
     unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// Makes sure that an engine of this node runs the optimized code that descriptor `fd` is of.
+///
+/// # Errors
+/// When it is damaged or of another engine.
+pub fn check_code(fd: std::os::fd::RawFd) -> wasmtime::Result<()> {
+    let (engine, path) = (engine(Tier::Optimized)?, format!("/proc/self/fd/{fd}"));
+    match Engine::detect_precompiled_file(&path)? {
+        Some(Precompiled::Module) => load_module(&engine, &path).map(drop),
+        Some(Precompiled::Component) => load_component(&engine, &path).map(drop),
+        None => Err(wasmtime::Error::msg("it is no compiled code")),
+    }
 }
 
 #[cfg(test)]

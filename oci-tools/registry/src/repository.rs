@@ -76,6 +76,18 @@ impl Registry {
         })
     }
 
+    /// The same, for a process that cannot ask for credentials any more.
+    #[must_use]
+    pub fn with(
+        transport: Arc<Transport>,
+        host: Host,
+        credential: Option<Credential>,
+    ) -> Arc<Self> {
+        let registry = Self::new(transport, host, None);
+        let _ = registry.credential.set(credential);
+        registry
+    }
+
     /// Its address.
     #[must_use]
     pub fn host(&self) -> &Host {
@@ -88,8 +100,7 @@ impl Registry {
         host: Host,
         credential: Credential,
     ) -> Result<(), Error> {
-        let registry = Self::new(transport, host, None);
-        let _ = registry.credential.set(Some(credential));
+        let registry = Self::with(transport, host, Some(credential));
         let what = format!("login to {}", registry.host.name());
         let request = Request::new(what.clone(), Method::GET, registry.host.url("/v2/"));
         let answer = registry.persistent(&request, "").await?;

@@ -14,6 +14,7 @@ use ring::signature::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use serde::{Deserialize, Serialize};
 
 /// What stands before the point in the `SubjectPublicKeyInfo` of a P-256 key
 /// (<https://www.rfc-editor.org/rfc/rfc5480>).
@@ -52,7 +53,7 @@ pub enum Error {
 }
 
 /// A key that signatures are checked with.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct PublicKey {
     name: String,
     info: Vec<u8>,

@@ -6,6 +6,7 @@
 
 pub mod code;
 pub mod image;
+pub mod kept;
 pub mod key;
 pub mod policy;
 

@@ -17,6 +17,25 @@ const NOBODY: u32 = 65534;
 /// # Errors
 /// When a step fails; the process is then not to go on.
 pub fn confine(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()> {
+    prepare(keep, limits)?;
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    // A folder of its own in which there is nothing that anybody could open for writing.
+    nix::unistd::chroot("/proc/self/fdinfo")?;
+    nix::unistd::chdir("/")?;
+    become_nobody()
+}
+
+/// The same for one that speaks to others on the network: it keeps that, and the files that everybody
+/// may read, among which are authorities and name servers.
+///
+/// # Errors
+/// As [`confine`].
+pub fn online(limits: &[(u32, u64)]) -> io::Result<()> {
+    prepare(&[], limits)?;
+    become_nobody()
+}
+
+fn prepare(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()> {
     sys::fd::close_all_but(keep)?;
     // The first to go when memory runs out, before the shim whose score it has.
     fs::write("/proc/self/oom_score_adj", "1000")?;
@@ -26,10 +45,10 @@ pub fn confine(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()>
         let spare = if resource == libc::RLIMIT_CPU { 1 } else { 0 };
         sys::process::set_limit(resource, most.min(hard), (most + spare).min(hard))?;
     }
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
-    // A folder of its own in which there is nothing that anybody could open for writing.
-    nix::unistd::chroot("/proc/self/fdinfo")?;
-    nix::unistd::chdir("/")?;
+    Ok(unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?)
+}
+
+fn become_nobody() -> io::Result<()> {
     setgroups(&[])?;
     setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
     setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;

@@ -14,6 +14,7 @@ mod logger;
 mod serve;
 mod socket;
 mod start;
+mod trust;
 mod zygote;
 
 use args::{Action, Args};
@@ -26,11 +27,12 @@ type Error = Box<dyn std::error::Error>;
 /// Runs the role that `argv` asks for. What goes wrong is said on standard error.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let argv: Vec<String> = argv.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    if let Some(["compile", work, root, digest]) = argv.get(1..).map(strs).as_deref() {
-        return compile::run(work, root, digest);
-    }
-    if let Some(["layer", order @ ..]) = argv.get(1..).map(strs).as_deref() {
-        return layer::run(order);
+    match argv.get(1..).map(strs).as_deref() {
+        Some(["compile", order @ ..]) => return compile::run(order),
+        Some(["layer", order @ ..]) => return layer::run(order),
+        Some(["trust", order @ ..]) => return trust::run(order),
+        Some(["fetch", order @ ..]) => return trust::fetch(order),
+        _ => {}
     }
     let name = args::program_name(&argv);
     let done = match Args::parse(&argv) {

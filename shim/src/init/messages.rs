@@ -141,6 +141,8 @@ pub enum Reason {
     NotFound,
     /// What the entrypoint names is nothing that this runtime can run.
     Unusable,
+    /// The node's owner does not let it run.
+    Forbidden,
     /// The host's.
     Internal,
 }

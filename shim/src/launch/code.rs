@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use trust::key::PublicKey;
 
 /// Up to this many bytes of wasm, optimized code is made at once: nobody waits long for it.
 const SMALL: u64 = 64 * 1024;
@@ -32,6 +33,15 @@ pub enum Compiler {
     Optimized,
     /// Baseline code, but for modules that its compiler does not know all of.
     Baseline,
+}
+
+/// What the owner of a node chooses of code.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Which code containers run.
+    pub compiler: Compiler,
+    /// Code that one of these has signed is taken in place of a compiler's.
+    pub keys: Vec<PublicKey>,
 }
 
 /// Where code comes from.
@@ -56,7 +66,7 @@ struct Wanted<'a> {
     digest: Digest,
     engine: Compatibility,
     wasm: Wasm,
-    compiler: Compiler,
+    choice: &'a Choice,
 }
 
 enum Wasm {
@@ -70,6 +80,11 @@ impl Code {
         Self { root, containerd }
     }
 
+    /// Who tells of images.
+    pub(super) fn containerd(&self) -> &Containerd {
+        &self.containerd
+    }
+
     /// The code that `need` asks for, compiled from the file `wasm` or a layer; made now if it has to
     /// be. Concurrent calls on this node compile once.
     pub(super) async fn get(
@@ -77,7 +92,7 @@ impl Code {
         id: &str,
         need: Need,
         wasm: Option<OwnedFd>,
-        compiler: Compiler,
+        choice: &Choice,
     ) -> Result<Found, Error> {
         let Need { engine, word, wasm: source, damaged } = need;
         let (digest, wasm) = match source {
@@ -98,7 +113,7 @@ impl Code {
             engine: Compatibility::parse(&engine)
                 .ok_or_else(|| internal(format!("bad engine {engine}")))?,
             wasm,
-            compiler,
+            choice,
         };
         if let Some(tier) = damaged {
             log::warn!("{id}: the {tier} code of {word} is damaged, another is made");
@@ -113,7 +128,7 @@ impl Code {
                 self.find(&wanted)?.ok_or_else(gone)?
             }
         };
-        if (compiler, found.tier) == (Compiler::Tiered, Tier::Baseline) {
+        if (choice.compiler, found.tier) == (Compiler::Tiered, Tier::Baseline) {
             self.optimize(&wanted).await?;
         }
         log::info!("{id}: {word} (sha256:{digest}) runs {} code", found.tier);
@@ -130,7 +145,7 @@ impl Code {
             let found = self.cache(wanted, tier)?.get(&wanted.digest).map_err(broken)?;
             Ok(found.map(|file| Found { file, tier }))
         };
-        match wanted.compiler {
+        match wanted.choice.compiler {
             Compiler::Optimized => of(Tier::Optimized),
             Compiler::Tiered => match of(Tier::Optimized)? {
                 Some(found) => Ok(Some(found)),
@@ -148,7 +163,7 @@ impl Code {
 
     /// Makes what is wanted, and waits for it.
     async fn compile(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
-        let tier = match wanted.compiler {
+        let tier = match wanted.choice.compiler {
             Compiler::Optimized => Tier::Optimized,
             Compiler::Baseline => Tier::Baseline,
             Compiler::Tiered if wanted.wasm.size()? <= SMALL => Tier::Optimized,
@@ -183,7 +198,14 @@ impl Code {
                 (wasm, Some(reading))
             }
         };
-        Compiling::start(work, &self.root, &wanted.digest, wasm, reading)
+        let Choice { compiler, keys } = wanted.choice;
+        let trusted = match work {
+            Work::Now(_) if !keys.is_empty() && *compiler != Compiler::Baseline => {
+                Some(self.containerd.trusted(wanted.id, keys)?)
+            }
+            _ => None,
+        };
+        Compiling::start(work, &self.root, &wanted.digest, trusted, wasm, reading)
     }
 }
 

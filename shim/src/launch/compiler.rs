@@ -3,6 +3,7 @@
 use super::Error;
 use super::child::{Child, Ended, in_role};
 use super::layer::Reading;
+use super::vouch::is_proxy;
 use crate::init::{Failure, Reason};
 use crate::sys::polled::watch;
 use artifact::digest::Digest;
@@ -39,7 +40,7 @@ pub struct Compiling {
 
 impl Compiling {
     /// Has the entry called `digest` of the cache at `root` made from `wasm`, a file, or the end of a
-    /// pipe that `reading` fills.
+    /// pipe that `reading` fills; or, where `trusted` says from where, from code that is signed.
     ///
     /// # Errors
     /// When there can be no child.
@@ -47,6 +48,7 @@ impl Compiling {
         work: Work,
         root: &Path,
         digest: &Digest,
+        trusted: Option<String>,
         wasm: OwnedFd,
         reading: Option<Reading>,
     ) -> Result<Self, Error> {
@@ -59,6 +61,9 @@ impl Compiling {
             })
             .arg(root)
             .arg(digest.to_string())
+            .args(trusted)
+            // By proxies, if containerd is.
+            .envs(std::env::vars_os().filter(|(name, _)| is_proxy(name)))
             .stdin(wasm);
         let child = Child::start(&mut command, Some(theirs))?;
         let busy = watch(busy, Interest::READABLE).map_err(|(_, e)| e)?;
@@ -72,6 +77,7 @@ impl Compiling {
     pub async fn ended(self, word: &str) -> Result<(), Error> {
         let ended = self.child.ended(0).await?;
         if ended.status.success() {
+            ended.said.lines().for_each(|line| log::info!("{word}: {line}"));
             return Ok(());
         }
         if let Some(reading) = self.reading

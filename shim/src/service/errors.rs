@@ -41,6 +41,7 @@ fn code(error: &Error) -> Code {
         Error::Launch(launch::Error::Failed(failure)) => match failure.reason {
             Reason::NotFound => Code::NOT_FOUND,
             Reason::Unusable => Code::INVALID_ARGUMENT,
+            Reason::Forbidden => Code::PERMISSION_DENIED,
             Reason::Internal => Code::UNKNOWN,
         },
         Error::Launch(launch::Error::NotYet(_)) => Code::UNIMPLEMENTED,

@@ -9,9 +9,15 @@ use containerd_shim_protos::protobuf::{self, CodedInputStream, well_known_types:
 use serde::Deserialize;
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
+use trust::key::PublicKey;
+use trust::policy::{Pattern, Rule};
 
 /// The types that carry our options; the second is what containerd 1.x sends.
 const TYPES: [&str; 2] = ["runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options"];
+
+/// Where the options of a node are that no client gives others.
+const DEFAULT_PATH: &str = "/etc/containerd-shim-wasmtime/config.toml";
 
 /// What the owner of a node can choose.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -26,6 +32,13 @@ pub struct Options {
     /// Which code containers run: `tiered`, `optimized` or `baseline`.
     #[serde(rename = "Compiler")]
     pub compiler: Compiler,
+    /// Compiled code that one of these has signed is taken in place of a compiler's: files of public
+    /// keys.
+    #[serde(rename = "CodeKeys", deserialize_with = "keys")]
+    pub code_keys: Vec<PublicKey>,
+    /// Where there are any, only images run that are signed as the rule for their name says.
+    #[serde(rename = "SignedImages", deserialize_with = "rules")]
+    pub signed_images: Vec<Rule>,
     /// Commands like `@stat` can be executed in containers.
     #[serde(rename = "ExecBuiltins")]
     pub exec_built_ins: bool,
@@ -37,6 +50,8 @@ impl Default for Options {
             systemd_cgroup: false,
             max_guest_memory: None,
             compiler: Compiler::default(),
+            code_keys: Vec::new(),
+            signed_images: Vec::new(),
             exec_built_ins: true,
         }
     }
@@ -47,7 +62,7 @@ impl Default for Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, Compiler, ExecBuiltins"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, Compiler, CodeKeys, SignedImages, ExecBuiltins"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -77,11 +92,11 @@ pub enum Error {
 /// See [`Error`].
 pub fn read(any: Option<&Any>) -> Result<Options, Error> {
     let Some(any) = any else {
-        return Ok(Options::default());
+        return of_node(Path::new(DEFAULT_PATH));
     };
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
     if name.is_empty() && any.value.is_empty() {
-        return Ok(Options::default());
+        return of_node(Path::new(DEFAULT_PATH));
     }
     if !TYPES.contains(&name) {
         return Err(Error::Type(any.type_url.clone()));
@@ -91,15 +106,48 @@ pub fn read(any: Option<&Any>) -> Result<Options, Error> {
         return parse("ConfigBody", &body);
     }
     if path.is_empty() {
-        return Ok(Options::default());
+        return of_node(Path::new(DEFAULT_PATH));
     }
     let text = fs::read_to_string(&path)
         .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
     parse(&path, &text)
 }
 
+/// The options in the file at `path`, if there is one.
+fn of_node(path: &Path) -> Result<Options, Error> {
+    let place = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => parse(&place, &text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Options::default()),
+        Err(source) => Err(Error::Unreadable { path: place, source }),
+    }
+}
+
 fn parse(place: &str, text: &str) -> Result<Options, Error> {
     toml::from_str(text).map_err(|source| Error::Toml { place: place.to_owned(), source })
+}
+
+/// Files of public keys.
+fn keys<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<PublicKey>, D::Error> {
+    let paths = Vec::<PathBuf>::deserialize(value)?;
+    paths
+        .iter()
+        .map(|path| PublicKey::read(path))
+        .collect::<Result<_, _>>()
+        .map_err(serde::de::Error::custom)
+}
+
+fn rules<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<Rule>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Entry {
+        #[serde(rename = "Images")]
+        images: Pattern,
+        #[serde(rename = "Keys", deserialize_with = "keys")]
+        keys: Vec<PublicKey>,
+    }
+    let entries = Vec::<Entry>::deserialize(value)?;
+    Ok(entries.into_iter().map(|Entry { images, keys }| Rule { images, keys }).collect())
 }
 
 /// A number of bytes, or text with a unit.

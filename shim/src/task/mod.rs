@@ -26,7 +26,7 @@ mod state;
 pub use state::{Error, Exit, Snapshot, Status};
 
 use crate::cgroup::{Stats, Version};
-use crate::launch::{Compiler, Launcher, Paths};
+use crate::launch::{Choice, Launcher, Paths};
 use crate::spec::RootfsPart;
 use crate::sys::pty::Size;
 use actor::{Actor, Call};
@@ -38,6 +38,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
+use trust::policy::Rule;
 
 /// What happened to a container.
 #[derive(Debug, Clone)]
@@ -136,7 +137,9 @@ pub struct Request {
     /// The highest ceiling of its guest's memory, in bytes.
     pub max_guest_memory: Option<u64>,
     /// Which code runs in it.
-    pub compiler: Compiler,
+    pub code: Choice,
+    /// Who must have signed its image.
+    pub signed_images: Vec<Rule>,
     /// Whether the built-in commands may be executed in it.
     pub built_ins: bool,
 }

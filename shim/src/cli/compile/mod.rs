@@ -4,6 +4,7 @@
 //! the hostile wasm and holds nothing else.
 
 mod background;
+mod signed;
 mod worker;
 
 use crate::launch::{BACKGROUND, UNUSABLE};
@@ -44,12 +45,14 @@ fn internal(error: impl Display) -> Error {
     Error::Internal(error.to_string())
 }
 
-pub fn run(work: &str, root: &str, digest: &str) -> ExitCode {
-    let made = Job::new(root, digest).and_then(|job| match Tier::parse(work) {
-        Some(tier) => free_stdout().and_then(|()| job.make_now(tier)),
-        None if work == BACKGROUND => background::make(&job),
-        None => Err(internal("usage: compile baseline|optimized|background ROOT SHA256 <WASM")),
-    });
+pub fn run(order: &[&str]) -> ExitCode {
+    let made = match *order {
+        [work, root, digest] => make(work, root, digest, None),
+        [work, root, digest, trusted] => make(work, root, digest, Some(trusted)),
+        _ => Err(internal(
+            "usage: compile baseline|optimized|background ROOT SHA256 [TRUSTED] <WASM",
+        )),
+    };
     let Err(error) = made else {
         return ExitCode::SUCCESS;
     };
@@ -58,6 +61,24 @@ pub fn run(work: &str, root: &str, digest: &str) -> ExitCode {
         Error::Unusable(_) | Error::Refused(_) => ExitCode::from(UNUSABLE as u8),
         Error::Cache(_) | Error::Internal(_) => ExitCode::FAILURE,
     }
+}
+
+fn make(work: &str, root: &str, digest: &str, trusted: Option<&str>) -> Result<(), Error> {
+    let job = Job::new(root, digest)?;
+    let Some(tier) = Tier::parse(work) else {
+        return match work {
+            BACKGROUND => background::make(&job),
+            other => Err(internal(format!("no work is called {other}"))),
+        };
+    };
+    free_stdout()?;
+    if let Some(trusted) = trusted {
+        let trusted = serde_json::from_str(trusted).map_err(internal)?;
+        if signed::take(&job, &trusted)? {
+            return Ok(());
+        }
+    }
+    job.make_now(tier)
 }
 
 /// Lets go of the pipe by which the shim sees that its container is needed.

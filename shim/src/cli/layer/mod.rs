@@ -4,6 +4,7 @@
 //! `layer read ADDRESS NAMESPACE SHA256 SIZE` writes the layer itself. Image documents are hostile
 //! input: once the process is connected it holds nothing else.
 
+pub mod container;
 mod containerd;
 mod grpc;
 
@@ -61,12 +62,10 @@ fn find(address: &str, namespace: &str, container: &str, wanted: Wanted<'_>) -> 
 }
 
 fn ask(containerd: &mut Containerd, container: &str, wanted: Wanted<'_>) -> Result<Answer, Error> {
-    let Some(image) = containerd.image_of(container)? else {
-        let why = "containerd does not know which image the container is of: Docker 26 does not tell \
-                   it, and Docker 28 no more once the image has lost its name";
-        return Ok(Answer::Nothing(Some(why.into())));
+    let (image, target) = match container::image(containerd, container) {
+        Ok(image) => image,
+        Err(why) => return Ok(Answer::Nothing(Some(why))),
     };
-    let target = containerd.target(&image)?;
     let mut read = |blob: &manifest::Descriptor| {
         containerd.blob(&blob.digest, blob.size).map_err(|e| e.to_string())
     };
@@ -94,9 +93,25 @@ fn read(address: &str, namespace: &str, digest: &Digest, size: u64) -> Result<()
 }
 
 fn connect(address: &str, namespace: &str) -> Result<Containerd, String> {
-    let path = address.strip_prefix("unix://").unwrap_or(address);
-    let socket = UnixStream::connect(path)
-        .map_err(|e| format!("containerd cannot be asked at {path:?}: {e}"))?;
-    confine(&[socket.as_fd()], &LIMITS).map_err(|e| format!("cannot lock the reader in: {e}"))?;
-    Containerd::connect(socket, namespace).map_err(|e| e.to_string())
+    let connection = Connection::open(address)?;
+    confine(&[connection.0.as_fd()], &LIMITS)
+        .map_err(|e| format!("cannot lock the reader in: {e}"))?;
+    connection.speak(namespace).map_err(|e| e.to_string())
+}
+
+/// A connection to containerd, over which nothing was said yet.
+pub struct Connection(UnixStream);
+
+impl Connection {
+    /// To the socket at `address`.
+    pub fn open(address: &str) -> Result<Self, String> {
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        let connected = UnixStream::connect(path).map(Self);
+        connected.map_err(|e| format!("containerd cannot be asked at {path:?}: {e}"))
+    }
+
+    /// Begins to speak, of what is in `namespace`.
+    pub fn speak(self, namespace: &str) -> Result<Containerd, Error> {
+        Containerd::connect(self.0, namespace)
+    }
 }

@@ -1,0 +1,154 @@
+//! Code that somebody else has compiled, from beside the container's image in its registry. It counts
+//! if a key that this node's owner trusts has signed it, for this very wasm and for an engine as this
+//! one is; else it is as if it were not there.
+
+use super::{Error, Job, internal};
+use crate::cli::trust::{Image, asked, command, image_of};
+use crate::launch::Trusted;
+use artifact::digest::{Digest, Hasher};
+use artifact::engine::{self, Compatibility, Target, Tier};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use trust::code::{Offer, Statement};
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Puts code of that kind into the cache, if there is some; says on standard error what came of it.
+///
+/// # Errors
+/// When the cache fails.
+pub fn take(job: &Job<'_>, trusted: &Trusted<'_>) -> Result<bool, Error> {
+    let cache = job.cache(Tier::Optimized)?;
+    let lock = cache.lock(&job.digest)?;
+    if cache.get(&job.digest)?.is_some() {
+        return Ok(true);
+    }
+    let found = image_of(&trusted.address, &trusted.namespace, &trusted.container)
+        .and_then(|image| Ok((offers(job, &image)?, image)));
+    let (offers, image) = match found {
+        Ok(found) => found,
+        Err(why) => {
+            eprintln!("no signed code: {why}");
+            return Ok(false);
+        }
+    };
+    let mut ignored = Vec::new();
+    for Candidate { offer, statement, key } in usable(job, trusted, &offers, &mut ignored) {
+        let made = cache.put(&job.digest, &lock, |file| {
+            fetch(&image, offer, &statement, file)?;
+            engine::check_code(file.as_raw_fd()).map_err(|e| Error::Unusable(format!("{e:#}")))
+        });
+        match made {
+            Ok(_) => {
+                let target = &statement.target;
+                eprintln!(
+                    "takes code for {target} from {}, signed by the owner of {key}",
+                    image.name
+                );
+                cache.evict(artifact::cache::DEFAULT_MAX_SIZE)?;
+                return Ok(true);
+            }
+            Err(e) => ignored.push(e.to_string()),
+        }
+    }
+    ignored.dedup();
+    eprintln!(
+        "no signed code of {} is of use here: {}",
+        image.name,
+        match ignored.as_slice() {
+            [] => "there is none".to_owned(),
+            some => some.join("; "),
+        }
+    );
+    Ok(false)
+}
+
+fn offers(job: &Job<'_>, image: &Image) -> Result<Vec<Offer>, String> {
+    let wasm = format!("sha256:{}", job.digest);
+    let json = asked(&["code", &image.name, image.digest.as_str(), &wasm])?;
+    serde_json::from_slice(&json).map_err(|e| e.to_string())
+}
+
+struct Candidate<'a> {
+    offer: &'a Offer,
+    statement: Statement,
+    key: &'a str,
+}
+
+/// What of `offers` a trusted key has signed for this wasm and this machine, the best first.
+fn usable<'a>(
+    job: &Job<'_>,
+    trusted: &'a Trusted<'_>,
+    offers: &'a [Offer],
+    ignored: &mut Vec<String>,
+) -> Vec<Candidate<'a>> {
+    let mut signed = Vec::new();
+    for offer in offers {
+        match offer.signed.open(&trusted.keys) {
+            Ok((statement, _)) if statement.wasm.hex() != job.digest.to_string() => {
+                ignored.push("it is of other wasm".to_owned());
+            }
+            Ok((statement, key)) => signed.push(Candidate { offer, statement, key: key.name() }),
+            Err(why) => ignored.push(why.to_string()),
+        }
+    }
+    let mut usable = Vec::new();
+    for target in Target::ALL.into_iter().filter(|target| target.is_here()) {
+        if !signed.iter().any(|one| one.statement.target == target.to_string()) {
+            continue;
+        }
+        let Ok(engine) = target.engine() else { continue };
+        let engine = Compatibility::of(&engine).to_string();
+        let (here, others): (Vec<_>, Vec<_>) = signed.into_iter().partition(|one| {
+            one.statement.target == target.to_string() && one.statement.engine == engine
+        });
+        usable.extend(here);
+        signed = others;
+    }
+    ignored.extend(signed.iter().map(|one| {
+        let Statement { target, engine, .. } = &one.statement;
+        format!(
+            "code for {target} and engine {engine}, which this one is not, signed by {}",
+            one.key
+        )
+    }));
+    usable
+}
+
+/// Writes the code to `file`. Nobody else has a descriptor of it, so what was checked stays.
+fn fetch(image: &Image, offer: &Offer, statement: &Statement, file: &File) -> Result<(), Error> {
+    let blob = &offer.blob;
+    let (digest, size) = (blob.digest.as_str(), blob.size.to_string());
+    let unpacked = statement.size.to_string();
+    let mut child = command(&["blob", &image.name, digest, &size, &unpacked])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .map_err(internal)?;
+    let copied = child.stdout.take().map_or_else(
+        || Err(io::ErrorKind::BrokenPipe.into()),
+        |out| copy(out.take(statement.size + 1), file),
+    );
+    let status = child.wait().map_err(internal)?;
+    let (size, digest) = copied.map_err(internal)?;
+    if !status.success()
+        || (size, digest.to_string().as_str()) != (statement.size, statement.code.hex())
+    {
+        return Err(Error::Unusable("the registry does not send the code that was signed".into()));
+    }
+    Ok(())
+}
+
+fn copy(mut from: impl Read, mut to: &File) -> io::Result<(u64, Digest)> {
+    let (mut hash, mut piece, mut size) = (Hasher::default(), vec![0; PIECE], 0);
+    loop {
+        let length = from.read(&mut piece)?;
+        if length == 0 {
+            return Ok((size, hash.finish()));
+        }
+        hash.update(&piece[..length]);
+        to.write_all(&piece[..length])?;
+        size += length as u64;
+    }
+}
