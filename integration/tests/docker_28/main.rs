@@ -23,6 +23,7 @@ mod signals;
 mod stdio;
 mod store;
 mod terminal;
+mod trust;
 mod verbs;
 mod with_ctr;
 

@@ -7,7 +7,7 @@ use integration::{RUNTIME, wait};
 use crate::host;
 
 /// Has docker know the runtime under another name, with a file of settings.
-fn configure(name: &str, file: &str) {
+pub fn configure(name: &str, file: &str) {
     let change = format!(
         ".runtimes[\"{name}\"] = {{runtimeType: \"{RUNTIME}\", options: {{TypeUrl: \"runtimeoptions.v1.Options\", ConfigPath: \"{file}\"}}}}"
     );

@@ -152,3 +152,59 @@ fn copy(mut from: impl Read, mut to: &File) -> io::Result<(u64, Digest)> {
         size += length as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trust::code::{ARTIFACT, layer};
+    use trust::key::PrivateKey;
+
+    #[test]
+    fn code_counts_for_this_wasm_and_an_engine_as_this_one_is_the_best_first() {
+        let key = PrivateKey::generate().unwrap();
+        let key = PrivateKey::parse("key", key.as_bytes()).unwrap();
+        let wasm = artifact::digest::Digest::of(b"wasm").to_string();
+        let job = Job::new("/", &wasm).unwrap();
+        let digest = |hex: &str| format!("sha256:{hex}").parse::<registry::Digest>().unwrap();
+        let engine = |target: Target| Compatibility::of(&target.engine().unwrap()).to_string();
+        let offer = |wasm: &str, target: &str, engine: &str| {
+            let statement = Statement {
+                kind: ARTIFACT.to_owned(),
+                wasm: digest(wasm),
+                engine: engine.to_owned(),
+                target: target.to_owned(),
+                code: digest(wasm),
+                size: 1,
+            };
+            let signed = statement.sign(&key).unwrap();
+            Offer { signed, blob: layer(digest(wasm), 1) }
+        };
+        let (v1, v2) = (engine(Target::V1), engine(Target::V2));
+        let offers = [
+            offer(&wasm, "x86_64-v1", &v1),
+            offer(&wasm, "x86_64-v2", &v2),
+            offer(&wasm, "x86_64-v9", &v2),
+            offer(&wasm, "x86_64-v2", "0123456789abcdef-1"),
+            offer(&wasm, "x86_64-v1", &v2),
+            offer(&artifact::digest::Digest::of(b"other").to_string(), "x86_64-v1", &v1),
+        ];
+        let usable = |keys: Vec<trust::key::PublicKey>| {
+            let (address, namespace, container) = Default::default();
+            let trusted = Trusted { address, namespace, container, keys: keys.into() };
+            let mut ignored = Vec::new();
+            let usable = usable(&job, &trusted, &offers, &mut ignored);
+            let targets = usable.iter().map(|one| one.statement.target.clone());
+            (targets.collect::<Vec<_>>(), ignored)
+        };
+        let (targets, ignored) = usable(vec![key.public("ours")]);
+        assert_eq!(targets, ["x86_64-v2", "x86_64-v1"]);
+        let why = ignored.join("\n");
+        assert!(why.contains("x86_64-v9") && why.contains("0123456789abcdef-1"), "{why}");
+        assert!(why.contains("other wasm") && ignored.len() == 4, "{why}");
+
+        let stranger = PrivateKey::generate().unwrap();
+        let stranger = PrivateKey::parse("key", stranger.as_bytes()).unwrap().public("theirs");
+        let (targets, ignored) = usable(vec![stranger]);
+        assert!(targets.is_empty() && ignored.len() == 6, "{ignored:?}");
+    }
+}
