@@ -1,6 +1,7 @@
 //! docker 26, which makes networks in a prestart hook, over containerd 1.7.
 
 mod images;
+mod trust;
 
 use std::sync::RwLockReadGuard;
 

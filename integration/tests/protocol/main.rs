@@ -26,6 +26,7 @@ mod stats;
 mod stdio;
 mod terminal;
 mod tiers;
+mod trust;
 mod update;
 mod users;
 mod zygote;
