@@ -39,17 +39,24 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         let repository = network.repository(&args.image, Access::Push)?;
         let root = crate::sign::root(&repository, &args.image).await?;
         let modules = modules(&network, &store, args, &root).await?;
-        let mut offers = Vec::new();
+        let (mut offers, mut present) = (Vec::new(), 0);
         for module in &modules {
+            let there = code::offers(&repository, &root.digest, &Digest::of(&module.bytes)).await?;
             for &target in &targets {
-                offers.push(offer(&repository, module, target, &key).await?);
+                match is_there(&there, target, &key)? {
+                    true => present += 1,
+                    false => offers.push(offer(&repository, module, target, &key).await?),
+                }
             }
         }
-        let artifact = code::artifact(&root, &offers);
-        send_bytes(&repository, &artifact.config.0, &artifact.config.1).await?;
-        let (descriptor, manifest) = (&artifact.descriptor, artifact.manifest.into());
-        repository.attach(&root.digest, ARTIFACT, descriptor, manifest).await?;
-        report(args, &root, &descriptor.digest, &modules, &offers)
+        let mut artifact = None;
+        if !offers.is_empty() {
+            let code::Artifact { config, descriptor, manifest } = code::artifact(&root, &offers);
+            send_bytes(&repository, &config.0, &config.1).await?;
+            repository.attach(&root.digest, ARTIFACT, &descriptor, manifest.into()).await?;
+            artifact = Some(descriptor.digest);
+        }
+        report(args, &root, artifact.as_ref(), &modules, &offers, present)
     })
 }
 
@@ -67,6 +74,15 @@ async fn modules(
     let modules = modules::of(store, &pulled)?;
     ensure!(!modules.is_empty(), "{} has no WebAssembly in it", args.image);
     Ok(modules)
+}
+
+/// Whether `offers` has code for `target` that `key` has signed.
+fn is_there(offers: &[Offer], target: Target, key: &PrivateKey) -> Result<bool> {
+    let engine = target.engine().map_err(|e| anyhow::anyhow!("{e:#}"))?;
+    let engine = Compatibility::of(&engine).to_string();
+    let keys = [key.public("")];
+    let opened = offers.iter().filter_map(|offer| Some(offer.signed.open(&keys).ok()?.0));
+    Ok(opened.into_iter().any(|said| said.engine == engine && said.target == target.to_string()))
 }
 
 async fn offer(
@@ -111,9 +127,10 @@ async fn offer(
 fn report(
     args: &CompileArgs,
     root: &Descriptor,
-    artifact: &Digest,
+    artifact: Option<&Digest>,
     modules: &[Module],
     offers: &[Offer],
+    present: usize,
 ) -> Result<()> {
     let said = offers.iter().map(|offer| {
         let statement: Statement = serde_json::from_str(&offer.signed.text)?;
@@ -130,7 +147,13 @@ fn report(
                 let target = &statement.target;
                 text += &format!("  {name} for {target}: {whole} of code, {sent} compressed\n");
             }
-            text + &format!("  signed with {}, as {artifact}\n", args.key.display())
+            if present > 0 {
+                text += &format!("  {present} more, of the same key, are there already\n");
+            }
+            if let Some(artifact) = artifact {
+                text += &format!("  signed with {}, as {artifact}\n", args.key.display());
+            }
+            text
         }
         Format::Json => {
             let one = |(name, statement, size): &(&str, Statement, u64)| {
@@ -148,7 +171,7 @@ fn report(
             let image = args.image.to_string();
             format!(
                 "{:#}\n",
-                json!({ "image": image, "digest": root.digest, "artifact": artifact, "code": code })
+                json!({ "image": image, "digest": root.digest, "artifact": artifact, "code": code, "present": present })
             )
         }
     })

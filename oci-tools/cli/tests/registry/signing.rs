@@ -1,14 +1,17 @@
 //! Signatures of images, with cosign as the judge of ours, and ours as the judge of cosign's; and
 //! compiled code beside images.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Desk, Registry, stderr};
+use crate::harness::{Desk, Registry, sha256, stderr};
+use crate::server::{Reply, Server};
 
 impl Desk {
     /// `cosign ARGS`, without the log and the authorities of Sigstore.
@@ -158,9 +161,11 @@ fn compiled_code_is_kept_beside_the_image_and_more_of_it_joins() {
     let targets: Vec<_> = code.iter().map(|one| one["target"].as_str().unwrap()).collect();
     assert_eq!(targets, ["x86_64-v3", "x86_64-v2"]);
     assert_ne!(code[0]["engine"], code[1]["engine"]);
-    // The same again is the same; another target is another artifact.
-    let one = desk.json(&[&compile[..], &["--target", "x86_64-v1"]].concat());
+    // The same again is nothing new; another target is another artifact.
+    let more = ["--target", "x86_64-v1", "--target", "x86_64-v2"];
+    let one = desk.json(&[&compile[..], &more].concat());
     assert_ne!(one["artifact"], report["artifact"]);
+    assert_eq!((&one["code"][0]["target"], &one["present"]), (&json!("x86_64-v1"), &json!(1)));
 
     // This registry keeps no list of what refers to an image, so it lies under a tag.
     let tag = format!("{}:{}", registry.name("team/hello"), digest.replace(':', "-"));
@@ -187,4 +192,74 @@ fn a_target_that_nobody_knows_is_answered_with_those_that_are_known() {
     let words = desk.run(&["compile", "--push", &name, "--key", "ours.key", "--target", "z80"]);
     assert_eq!(words.status.code(), Some(2));
     assert!(stderr(&words).contains("x86_64-v1, x86_64-v2, x86_64-v3"), "{}", stderr(&words));
+}
+
+/// A registry in memory that keeps the list of what refers to an image itself, as newer ones do.
+fn listing() -> Server {
+    type Blobs = Mutex<HashMap<String, (String, Vec<u8>)>>;
+    let blobs: Arc<Blobs> = Arc::default();
+    Server::start(move |request, address| {
+        let mut blobs = blobs.lock().unwrap();
+        let (path, query) = request.path().split_once('?').unwrap_or((request.path(), ""));
+        let name = path.rsplit('/').next().unwrap().to_owned();
+        let put = |blobs: &mut HashMap<_, _>, name: &str, media_type: &str| {
+            blobs.insert(name.to_owned(), (media_type.to_owned(), request.body.clone()));
+        };
+        match request.method() {
+            "POST" => Reply::status(202).with(&format!("Location: http://{address}/v2/a/upload")),
+            "PUT" if path.contains("/manifests/") => {
+                let media_type = request.header("content-type").unwrap();
+                put(&mut blobs, &name, media_type);
+                put(&mut blobs, &sha256(&request.body), media_type);
+                let document: Value = serde_json::from_slice(&request.body).unwrap();
+                let reply = Reply::status(201);
+                match document["subject"]["digest"].as_str() {
+                    Some(subject) => reply.with(&format!("OCI-Subject: {subject}")),
+                    None => reply,
+                }
+            }
+            "PUT" => {
+                let digest = query.split_once("digest=").unwrap().1.replace("%3A", ":");
+                put(&mut blobs, &digest, "application/octet-stream");
+                Reply::status(201)
+            }
+            _ if path.contains("/referrers/") => {
+                let refers = blobs.iter().filter(|(key, (_, bytes))| {
+                    let document = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+                    key.starts_with("sha256:") && document["subject"]["digest"] == name.as_str()
+                });
+                let entries = refers.map(|(digest, (media_type, bytes))| {
+                    let document: Value = serde_json::from_slice(bytes).unwrap();
+                    json!({ "mediaType": media_type, "digest": digest, "size": bytes.len(),
+                            "artifactType": document["artifactType"] })
+                });
+                let entries: Vec<_> = entries.collect();
+                let index = json!({ "schemaVersion": 2, "manifests": entries });
+                Reply::ok("application/vnd.oci.image.index.v1+json", index.to_string())
+            }
+            _ => match blobs.get(&name) {
+                Some((media_type, bytes)) => Reply::ok(media_type, bytes.clone()),
+                None => Reply::status(404),
+            },
+        }
+    })
+}
+
+#[test]
+fn a_registry_that_lists_what_refers_to_an_image_is_left_to_it() {
+    let (desk, server) = (Desk::new(), listing());
+    let name = server.name("a:1");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.ok(&["keygen", "ours"]);
+    let report = desk.json(&["compile", "--push", &name, "--key", "ours.key"]);
+    let requests = server.requests();
+    let put = |path: &str| {
+        let puts = requests.iter().filter(|request| request.method() == "PUT");
+        puts.filter(|request| request.path().contains(path)).count()
+    };
+    assert_eq!(put(&format!("manifests/{}", report["artifact"].as_str().unwrap())), 1);
+    assert_eq!(put(&digest.replace(':', "-")), 0, "no tag stands in for the list");
+    let again = desk.json(&["compile", "--push", &name, "--key", "ours.key"]);
+    assert_eq!((&again["artifact"], &again["present"]), (&json!(null), &json!(2)));
 }
