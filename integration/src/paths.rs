@@ -25,6 +25,11 @@ pub fn guest(file: &str) -> PathBuf {
     existing(target().join("guests").join(file), "build it with `scripts/guests`")
 }
 
+/// A file of a tool of others that judges ours.
+pub fn judge(file: &str) -> PathBuf {
+    existing(target().join("judges").join(file), "fetch it with `scripts/judges`")
+}
+
 /// A script of the project.
 pub fn script(name: &str) -> PathBuf {
     existing(repository().join("scripts").join(name), "it belongs to the repository")

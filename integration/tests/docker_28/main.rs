@@ -1,5 +1,6 @@
 //! docker 28 over containerd 2.1: what `docker run` promises, line by line.
 
+mod buildx;
 mod cache;
 mod command_line;
 mod exec;

@@ -20,7 +20,7 @@ use std::time::Duration;
 const STALL: Duration = Duration::from_secs(5);
 
 /// How long all of it may take, in seconds: a container waits for it.
-const PATIENCE: (u32, u32) = (20, 300);
+const PATIENCE: (u32, u32) = (20, 60);
 
 /// (resource, the most that asking a registry may take, in its unit)
 const LIMITS: [(u32, u64); 4] = [
