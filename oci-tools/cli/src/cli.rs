@@ -1,12 +1,14 @@
 //! The command line as it was typed. Nothing is checked here beyond its shape: each command turns
 //! these arguments into a validated plan of its own.
 
+mod cache;
 mod images;
 mod inspect;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use cache::*;
 pub use images::*;
 pub use inspect::*;
 
@@ -34,6 +36,7 @@ pub enum Command {
     Load(LoadArgs),
     Login(LoginArgs),
     Logout(LogoutArgs),
+    Cache(CacheArgs),
 }
 
 /// Build an image for the platform wasi/wasm from a module or component

@@ -2,6 +2,7 @@
 //! them.
 
 mod build;
+mod cache;
 mod cli;
 mod images;
 mod inspect;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         cli::Command::Load(args) => load::run(&args),
         cli::Command::Login(args) => login::login(&args),
         cli::Command::Logout(args) => login::logout(&args),
+        cli::Command::Cache(args) => cache::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,8 +26,8 @@ type Error = Box<dyn std::error::Error>;
 /// Runs the role that `argv` asks for. What goes wrong is said on standard error.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let argv: Vec<String> = argv.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    if let Some(["compile", work, root, digest]) = argv.get(1..).map(strs).as_deref() {
-        return compile::run(work, root, digest);
+    if let Some(["compile", work, root, max_cache, digest]) = argv.get(1..).map(strs).as_deref() {
+        return compile::run(work, root, max_cache, digest);
     }
     if let Some(["layer", order @ ..]) = argv.get(1..).map(strs).as_deref() {
         return layer::run(order);

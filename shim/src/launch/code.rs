@@ -21,6 +21,9 @@ use std::path::PathBuf;
 /// Up to this many bytes of wasm, optimized code is made at once: nobody waits long for it.
 const SMALL: u64 = 64 * 1024;
 
+/// How often code is made that leaves the cache at once.
+const TRIES: u32 = 3;
+
 /// Which code containers run, as the owner of a node chooses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +35,15 @@ pub enum Compiler {
     Optimized,
     /// Baseline code, but for modules that its compiler does not know all of.
     Baseline,
+}
+
+/// What the owner of a node chooses of code.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// Which code containers run.
+    pub compiler: Compiler,
+    /// How much of it is kept, in bytes.
+    pub max_cache: u64,
 }
 
 /// Where code comes from.
@@ -56,7 +68,7 @@ struct Wanted<'a> {
     digest: Digest,
     engine: Compatibility,
     wasm: Wasm,
-    compiler: Compiler,
+    choice: Choice,
 }
 
 enum Wasm {
@@ -77,7 +89,7 @@ impl Code {
         id: &str,
         need: Need,
         wasm: Option<OwnedFd>,
-        compiler: Compiler,
+        choice: Choice,
     ) -> Result<Found, Error> {
         let Need { engine, word, wasm: source, damaged } = need;
         let (digest, wasm) = match source {
@@ -98,22 +110,29 @@ impl Code {
             engine: Compatibility::parse(&engine)
                 .ok_or_else(|| internal(format!("bad engine {engine}")))?,
             wasm,
-            compiler,
+            choice,
         };
         if let Some(tier) = damaged {
             log::warn!("{id}: the {tier} code of {word} is damaged, another is made");
             self.cache(&wanted, tier)?.remove(&wanted.digest).map_err(broken)?;
         }
-        let found = match self.find(&wanted)? {
-            Some(found) => found,
-            None => {
-                log::info!("{id}: compiling {word} (sha256:{digest})");
-                self.compile(&wanted).await?;
-                let gone = || internal(format!("the code of {word} left the cache as it was made"));
-                self.find(&wanted)?.ok_or_else(gone)?
+        let mut tries = 0;
+        let found = loop {
+            if let Some(found) = self.find(&wanted)? {
+                break found;
             }
+            // In a cache that is too small for what is made at the same time, others push it out.
+            tries += 1;
+            if tries > TRIES {
+                return Err(internal(format!(
+                    "the code of {word} left the cache as it was made; MaxCodeCache may be too low"
+                ))
+                .into());
+            }
+            log::info!("{id}: compiling {word} (sha256:{digest})");
+            self.compile(&wanted).await?;
         };
-        if (compiler, found.tier) == (Compiler::Tiered, Tier::Baseline) {
+        if (choice.compiler, found.tier) == (Compiler::Tiered, Tier::Baseline) {
             self.optimize(&wanted).await?;
         }
         log::info!("{id}: {word} (sha256:{digest}) runs {} code", found.tier);
@@ -130,7 +149,7 @@ impl Code {
             let found = self.cache(wanted, tier)?.get(&wanted.digest).map_err(broken)?;
             Ok(found.map(|file| Found { file, tier }))
         };
-        match wanted.compiler {
+        match wanted.choice.compiler {
             Compiler::Optimized => of(Tier::Optimized),
             Compiler::Tiered => match of(Tier::Optimized)? {
                 Some(found) => Ok(Some(found)),
@@ -148,7 +167,7 @@ impl Code {
 
     /// Makes what is wanted, and waits for it.
     async fn compile(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
-        let tier = match wanted.compiler {
+        let tier = match wanted.choice.compiler {
             Compiler::Optimized => Tier::Optimized,
             Compiler::Baseline => Tier::Baseline,
             Compiler::Tiered if wanted.wasm.size()? <= SMALL => Tier::Optimized,
@@ -183,7 +202,8 @@ impl Code {
                 (wasm, Some(reading))
             }
         };
-        Compiling::start(work, &self.root, &wanted.digest, wasm, reading)
+        let max_cache = wanted.choice.max_cache;
+        Compiling::start(work, &self.root, max_cache, &wanted.digest, wasm, reading)
     }
 }
 

@@ -38,14 +38,15 @@ pub struct Compiling {
 }
 
 impl Compiling {
-    /// Has the entry called `digest` of the cache at `root` made from `wasm`, a file, or the end of a
-    /// pipe that `reading` fills.
+    /// Has the entry called `digest` of the cache at `root`, which holds `max_cache` bytes at most,
+    /// made from `wasm`, a file, or the end of a pipe that `reading` fills.
     ///
     /// # Errors
     /// When there can be no child.
     pub fn start(
         work: Work,
         root: &Path,
+        max_cache: u64,
         digest: &Digest,
         wasm: OwnedFd,
         reading: Option<Reading>,
@@ -58,6 +59,7 @@ impl Compiling {
                 Work::InBackground => BACKGROUND.to_owned(),
             })
             .arg(root)
+            .arg(max_cache.to_string())
             .arg(digest.to_string())
             .stdin(wasm);
         let child = Child::start(&mut command, Some(theirs))?;

@@ -5,7 +5,7 @@ use super::fork::{Newborn, Wanted};
 use super::streams::{Paths, Streams};
 use super::talk::Talk;
 use super::terminal::Terminal;
-use super::{Compiler, Error, Launcher, end, is_gone, open_gate};
+use super::{Choice, Error, Launcher, end, is_gone, open_gate};
 use crate::cgroup::Cgroup;
 use crate::init::{Failure, Order, Reason, ToInit};
 use crate::spec::{Plan, Process};
@@ -33,7 +33,7 @@ pub struct Target {
     /// Whether the built-in commands may be executed in it.
     pub built_ins: bool,
     /// Which code runs in it.
-    pub compiler: Compiler,
+    pub code: Choice,
 }
 
 impl Target {
@@ -128,7 +128,7 @@ impl Launcher {
         talk.tell(&ToInit::Exec(order), fds).await?;
         let go = ToInit::Go { pid: pid.as_raw(), cgroup: target.cgroup.clone() };
         talk.tell(&go, &[target.held.as_fd()]).await?;
-        self.answer(&target.plan, pid, talk, target.compiler).await?;
+        self.answer(&target.plan, pid, talk, target.code).await?;
         open_gate(talk, pid).await
     }
 }

@@ -12,7 +12,7 @@ mod streams;
 mod talk;
 mod terminal;
 
-pub use code::{Code, Compiler};
+pub use code::{Choice, Code, Compiler};
 pub use compiler::{BACKGROUND, UNUSABLE};
 pub use exec::{Exec, Target};
 pub use fork::{First, Forks, Wanted, fork_zygote};
@@ -115,7 +115,7 @@ impl Launcher {
         location: &Location,
         rootfs: Vec<RootfsPart>,
         paths: &Paths,
-        compiler: Compiler,
+        choice: Choice,
     ) -> Result<Init, Error> {
         let Streams { inherited, stdin, terminal } = Streams::open(paths, &plan.process)?;
         let newborn = self.forks.take(wanted(&plan.isolation)?).await?;
@@ -142,7 +142,7 @@ impl Launcher {
         let wanted = wanted(&plan.isolation)?;
         let forks = self.forks.clone();
         let mut init = Init { pid, cgroup, pidfd, stdin, terminal, talk: None, forks, wanted };
-        match self.lead(plan, &mut init, talk, compiler).await {
+        match self.lead(plan, &mut init, talk, choice).await {
             Ok(()) => Ok(init),
             Err(error) => Err(init.undo(error, &plan.bundle).await),
         }
@@ -154,12 +154,12 @@ impl Launcher {
         plan: &Plan,
         init: &mut Init,
         talk: Talk,
-        compiler: Compiler,
+        choice: Choice,
     ) -> Result<(), Error> {
         Saved::write(&plan.bundle, init)?;
         let pid = init.pid.as_raw();
         talk.tell(&ToInit::Go { pid, cgroup: init.cgroup.clone() }, &[]).await?;
-        self.answer(plan, init.pid, &talk, compiler).await?;
+        self.answer(plan, init.pid, &talk, choice).await?;
         init.talk = Some(talk);
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Launcher {
         plan: &Plan,
         pid: Pid,
         talk: &Talk,
-        compiler: Compiler,
+        choice: Choice,
     ) -> Result<(), Error> {
         loop {
             let (message, mut fds) = talk.receive().await?;
@@ -181,7 +181,7 @@ impl Launcher {
                     talk.tell(&ToInit::HooksDone, &[]).await?;
                 }
                 FromInit::NeedCode(need) => {
-                    let code = self.code.get(&plan.id, need, fds.pop(), compiler).await?;
+                    let code = self.code.get(&plan.id, need, fds.pop(), choice).await?;
                     talk.tell(&ToInit::Code(code.tier), &[code.file.as_fd()]).await?;
                 }
                 FromInit::MapIds => {

@@ -10,7 +10,7 @@ mod stats;
 
 pub use publisher::Publisher;
 
-use crate::launch::Paths;
+use crate::launch::{Choice, Paths};
 use crate::spec::RootfsPart;
 use crate::sys::pty::Size;
 use crate::task::{ExecRequest, Exit, Handle, Request, Status, Tasks};
@@ -92,7 +92,7 @@ impl Task for Service {
             systemd_cgroup: options.systemd_cgroup,
             max_guest_memory: options.max_guest_memory,
             built_ins: options.exec_built_ins,
-            compiler: options.compiler,
+            code: Choice { compiler: options.compiler, max_cache: options.max_code_cache },
         };
         let pid = self.tasks.create(request).await.map_err(rpc)?;
         Ok(api::CreateTaskResponse { pid: pid.as_raw() as u32, ..Default::default() })

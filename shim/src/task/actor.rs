@@ -64,8 +64,8 @@ impl Actor {
         let path = plan.cgroups_path.as_deref();
         let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
         let rootfs = request.rootfs.clone();
-        let (streams, compiler) = (&request.streams, request.compiler);
-        let mut init = launcher.create(&plan, &location, rootfs, streams, compiler).await?;
+        let (streams, code) = (&request.streams, request.code);
+        let mut init = launcher.create(&plan, &location, rootfs, streams, code).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
         let oom = OomWatch::new(&init.cgroup);
@@ -250,7 +250,7 @@ impl Actor {
             held: held.map_err(|source| Error::Io { id: id.clone(), source })?,
             cgroup: init.cgroup.clone(),
             built_ins: self.request.built_ins,
-            compiler: self.request.compiler,
+            code: self.request.code,
         };
         self.execs.add(target, request)
     }

@@ -26,7 +26,7 @@ mod state;
 pub use state::{Error, Exit, Snapshot, Status};
 
 use crate::cgroup::{Stats, Version};
-use crate::launch::{Compiler, Launcher, Paths};
+use crate::launch::{Choice, Launcher, Paths};
 use crate::spec::RootfsPart;
 use crate::sys::pty::Size;
 use actor::{Actor, Call};
@@ -136,7 +136,7 @@ pub struct Request {
     /// The highest ceiling of its guest's memory, in bytes.
     pub max_guest_memory: Option<u64>,
     /// Which code runs in it.
-    pub compiler: Compiler,
+    pub code: Choice,
     /// Whether the built-in commands may be executed in it.
     pub built_ins: bool,
 }

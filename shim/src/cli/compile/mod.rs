@@ -8,10 +8,10 @@ mod worker;
 
 use crate::launch::{BACKGROUND, UNUSABLE};
 use crate::sys;
-use artifact::cache::{self, Cache, DEFAULT_MAX_SIZE};
-use artifact::compile::MAX_WASM;
+use artifact::cache::{self, Cache};
 use artifact::digest::Digest;
 use artifact::engine::{self, Compatibility, Engine, Tier};
+use artifact::module::MAX_WASM;
 use nix::fcntl::OFlag;
 use std::cell::OnceCell;
 use std::fmt::Display;
@@ -44,11 +44,13 @@ fn internal(error: impl Display) -> Error {
     Error::Internal(error.to_string())
 }
 
-pub fn run(work: &str, root: &str, digest: &str) -> ExitCode {
-    let made = Job::new(root, digest).and_then(|job| match Tier::parse(work) {
+pub fn run(work: &str, root: &str, max_cache: &str, digest: &str) -> ExitCode {
+    let made = Job::new(root, max_cache, digest).and_then(|job| match Tier::parse(work) {
         Some(tier) => free_stdout().and_then(|()| job.make_now(tier)),
         None if work == BACKGROUND => background::make(&job),
-        None => Err(internal("usage: compile baseline|optimized|background ROOT SHA256 <WASM")),
+        None => {
+            Err(internal("usage: compile baseline|optimized|background ROOT BYTES SHA256 <WASM"))
+        }
     });
     let Err(error) = made else {
         return ExitCode::SUCCESS;
@@ -78,6 +80,8 @@ fn rewind(file: &mut File) -> io::Result<()> {
 /// What is to be made.
 struct Job<'a> {
     root: &'a Path,
+    /// What all entries may weigh, in bytes.
+    max_cache: u64,
     digest: Digest,
     compatibility: Compatibility,
     /// What standard input gave, which may be a pipe.
@@ -85,12 +89,14 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(root: &'a str, digest: &str) -> Result<Self, Error> {
+    fn new(root: &'a str, max_cache: &str, digest: &str) -> Result<Self, Error> {
+        let max_cache =
+            max_cache.parse().map_err(|e| internal(format!("bad size {max_cache}: {e}")))?;
         let digest =
             Digest::parse(digest).ok_or_else(|| internal(format!("bad digest {digest}")))?;
         let engine = engine::engine(Tier::Optimized).map_err(internal)?;
         let compatibility = Compatibility::of(&engine);
-        Ok(Self { root: root.as_ref(), digest, compatibility, wasm: OnceCell::new() })
+        Ok(Self { root: root.as_ref(), max_cache, digest, compatibility, wasm: OnceCell::new() })
     }
 
     fn cache(&self, tier: Tier) -> Result<Cache, cache::Error> {
@@ -119,7 +125,7 @@ impl<'a> Job<'a> {
         let wasm = self.wasm()?;
         let made = cache.put(&self.digest, &lock, |file| self.compile(&engine, wasm, file));
         match made {
-            Ok(_) => Ok(cache.evict(DEFAULT_MAX_SIZE)?),
+            Ok(_) => Ok(cache.evict(self.max_cache)?),
             Err(Error::Refused(why)) if tier == Tier::Baseline => {
                 cache.set_note(&self.digest, &why, REFUSED)?;
                 Err(Error::Refused(why))
