@@ -2,12 +2,20 @@
 //! code of that tier.
 //!
 //! Whoever can write such a file runs native code in a container's process, so folders are 0700,
-//! files are checked for owner and mode each time, and a file appears under its name only whole.
-//! Beside an entry that could not be made, `<sha256>.note` says why, for a time.
+//! files are checked for owner and mode each time. A file appears under its name only when it is
+//! whole, with a seal at its end, and on disk. Beside an entry that could not be made, `<sha256>.note`
+//! says why, for a time.
+
+mod contents;
+mod seal;
+
+pub use contents::{Collection, Entry, Health, Removed, collect, current, entries};
 
 use crate::digest::Digest;
 use crate::engine::{Compatibility, Tier};
+use contents::{CURRENT, OTHERS_UNUSED};
 use nix::fcntl::{Flock, FlockArg};
+use seal::Seal;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -22,6 +30,9 @@ pub const DEFAULT_MAX_SIZE: u64 = 8 << 30;
 
 /// The most that is remembered of why an entry could not be made, in bytes and in time.
 const MAX_NOTE: (u64, Duration) = (4096, Duration::from_secs(24 * 3600));
+
+/// What the background calls the file that it fills.
+const BACKGROUND: &str = "background";
 
 /// How exactly the time of last use is kept.
 const USED_RECENTLY: Duration = Duration::from_secs(3600);
@@ -57,6 +68,7 @@ pub enum Error {
 pub struct Cache {
     root: PathBuf,
     dir: PathBuf,
+    engine: Compatibility,
 }
 
 /// The right to make one entry; others of this node wait for it.
@@ -93,11 +105,12 @@ impl Cache {
         }
         trusted_dir(root)?;
         trusted_dir(&dir)?;
-        Ok(Self { root: root.to_owned(), dir })
+        Ok(Self { root: root.to_owned(), dir, engine: engine.clone() })
     }
 
     /// The code compiled from the wasm called `digest`, or `None` when it has yet to be made. An entry
-    /// that others could have written is removed, and so has to be made again.
+    /// that others could have written, or that is not what its maker wrote as far as that shows at
+    /// once, is removed, and so has to be made again.
     ///
     /// # Errors
     /// When an entry is there but cannot be read.
@@ -109,7 +122,11 @@ impl Cache {
             Err(e) => return Err(at(&path)(e)),
         };
         let meta = file.metadata().map_err(at(&path))?;
-        if trusted(&path, &meta).is_err() {
+        let whole = match Seal::of(&file).map_err(at(&path))? {
+            Some(seal) => seal.holds_for_start(&file).map_err(at(&path))?,
+            None => false,
+        };
+        if !whole || trusted(&path, &meta).is_err() {
             self.remove(digest)?;
             return Ok(None);
         }
@@ -128,26 +145,8 @@ impl Cache {
     /// When the lock's file cannot be made.
     pub fn lock(&self, digest: &Digest) -> Result<Lock, Error> {
         let path = self.dir.join(format!("{digest}.lock"));
-        loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)
-                .map_err(at(&path))?;
-            let held =
-                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| at(&path)(e.into()))?;
-            let ours = held.metadata().map_err(at(&path))?;
-            // Whoever held it before removed the file: a lock on a removed file locks nobody out.
-            match fs::metadata(&path) {
-                Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
-                    return Ok(Lock { _held: held, path });
-                }
-                _ => continue,
-            }
-        }
+        let lock = lock(&path, FlockArg::LockExclusive).map_err(at(&path))?;
+        Ok(lock.expect("it waits for the others"))
     }
 
     /// Makes an entry: `write` fills a file that takes its name only when it is whole and on disk.
@@ -174,7 +173,7 @@ impl Cache {
         _turn: &Turn,
         write: impl FnOnce(&File) -> Result<(), E>,
     ) -> Result<File, E> {
-        self.make(digest, &self.dir.join("background.new"), write)
+        self.make(digest, &self.dir.join(format!("{BACKGROUND}.new")), write)
     }
 
     fn make<E: From<Error>>(
@@ -185,7 +184,11 @@ impl Cache {
     ) -> Result<File, E> {
         let made = fill(temporary, &self.entry(digest), write);
         match &made {
-            Ok(_) => drop(fs::remove_file(self.note_file(digest))),
+            Ok(_) => {
+                let _ = fs::remove_file(self.note_file(digest));
+                // Only those who look after the cache want to know.
+                let _ = self.set_current();
+            }
             Err(_) => drop(fs::remove_file(temporary)),
         }
         made
@@ -273,37 +276,25 @@ impl Cache {
     }
 
     /// Removes the entries used longest ago until the rest weighs at most `max_size` bytes, those of
-    /// all engines and tiers and what killed makers left included, and notes that hold no longer.
-    /// Containers that run removed code keep it mapped.
+    /// all engines and tiers together; the newest stays. Removes too what killed makers left, notes
+    /// that hold no longer, and what other engines have not used for 30 days.
     ///
     /// # Errors
     /// When the folder cannot be read; an entry that cannot be removed is passed over.
     pub fn evict(&self, max_size: u64) -> Result<(), Error> {
-        let mut entries = Vec::new();
-        for dir in fs::read_dir(&self.root).map_err(at(&self.root))?.flatten() {
-            let Ok(files) = fs::read_dir(dir.path()) else { continue };
-            entries.extend(files.flatten().filter_map(|file| {
-                let meta = file.metadata().ok()?;
-                let kind = file.path().extension()?.to_owned();
-                if kind == "note" && !holds(&meta) {
-                    let _ = fs::remove_file(file.path());
-                }
-                // A maker's file is as new as its last write, so it is among the last to go.
-                let counts = kind == "cwasm" || kind == "new";
-                counts.then_some((meta.modified().ok()?, meta.len(), file.path()))
-            }));
+        let others = Some((self.engine.clone(), OTHERS_UNUSED));
+        let what = Collection { others, unused_for: None, max_size: Some(max_size) };
+        collect(&self.root, &what).map(drop)
+    }
+
+    /// Leaves the name of its engine for those who look after the cache.
+    fn set_current(&self) -> io::Result<()> {
+        let path = self.root.join(CURRENT);
+        let name = self.engine.to_string();
+        if fs::read_to_string(&path).is_ok_and(|current| current == name) {
+            return Ok(());
         }
-        entries.sort();
-        let mut size: u64 = entries.iter().map(|e| e.1).sum();
-        for (_, len, path) in entries {
-            if size <= max_size {
-                break;
-            }
-            if fs::remove_file(&path).is_ok() {
-                size -= len;
-            }
-        }
-        Ok(())
+        fs::write(path, name)
     }
 
     fn entry(&self, digest: &Digest) -> PathBuf {
@@ -313,6 +304,43 @@ impl Cache {
     fn note_file(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{digest}.note"))
     }
+}
+
+/// Locks the file at `path`, which is there as long as it is locked; `None` if that would mean to wait
+/// and `how` does not.
+fn lock(path: &Path, how: FlockArg) -> io::Result<Option<Lock>> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        let held = match Flock::lock(file, how) {
+            Ok(held) => held,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, e)) => return Err(e.into()),
+        };
+        let ours = held.metadata()?;
+        // Whoever held it before removed the file: a lock on a removed file locks nobody out.
+        match fs::metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
+                return Ok(Some(Lock { _held: held, path: path.to_owned() }));
+            }
+            _ => continue,
+        }
+    }
+}
+
+/// The lock at `path` if nobody has it.
+fn try_lock(path: &Path) -> Option<Lock> {
+    lock(path, FlockArg::LockExclusiveNonblock).ok()?
+}
+
+/// The turn of the background if nobody has it.
+fn try_turn(root: &Path) -> Option<Turn> {
+    Flock::lock(File::open(root).ok()?, FlockArg::LockExclusiveNonblock).map(Turn).ok()
 }
 
 /// Has `write` fill a file under another name, and gives it that of the entry once it is on disk.
@@ -331,6 +359,9 @@ fn fill<E: From<Error>>(
         .open(temporary)
         .map_err(at(temporary))?;
     write(&file)?;
+    Seal::put(&file).map_err(at(temporary))?;
+    // The code is on disk before it has its name. The name itself need not be: after a power loss
+    // the entry is there whole, or has to be made again.
     file.sync_all().map_err(at(temporary))?;
     fs::rename(temporary, entry).map_err(at(entry))?;
     Ok(file)
@@ -361,139 +392,4 @@ pub(crate) fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn fresh() -> (tempfile::TempDir, Cache) {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = open(&dir.path().join("code"), Tier::Optimized).unwrap();
-        (dir, cache)
-    }
-
-    fn open(root: &Path, tier: Tier) -> Result<Cache, Error> {
-        let engine = Compatibility::of(&crate::engine::engine(Tier::Optimized).unwrap());
-        Cache::open(root, &engine, tier)
-    }
-
-    fn put(cache: &Cache, name: &str, bytes: &[u8]) -> Digest {
-        let digest = Digest::of(name.as_bytes());
-        let lock = cache.lock(&digest).unwrap();
-        cache.put(&digest, &lock, |mut f| f.write_all(bytes).map_err(at(Path::new(name)))).unwrap();
-        digest
-    }
-
-    #[test]
-    fn an_entry_is_there_after_it_was_put_and_nothing_else_is() {
-        let (_dir, cache) = fresh();
-        let digest = put(&cache, "a", b"code");
-        assert!(cache.get(&digest).unwrap().is_some());
-        assert!(cache.get(&Digest::of(b"other")).unwrap().is_none());
-        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_failed_write_leaves_nothing() {
-        let (_dir, cache) = fresh();
-        let digest = Digest::of(b"a");
-        let lock = cache.lock(&digest).unwrap();
-        let full = || at(Path::new("x"))(io::Error::from(io::ErrorKind::StorageFull));
-        let made: Result<_, Error> = cache.put(&digest, &lock, |_| Err(full()));
-        made.unwrap_err();
-        drop(lock);
-        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn an_entry_that_others_can_write_is_not_used_again() {
-        let (_dir, cache) = fresh();
-        let digest = put(&cache, "a", b"code");
-        fs::set_permissions(cache.entry(&digest), fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(cache.get(&digest).unwrap().is_none());
-        assert!(!cache.entry(&digest).exists());
-    }
-
-    #[test]
-    fn a_folder_that_others_can_write_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let error = open(dir.path(), Tier::Optimized).unwrap_err().to_string();
-        assert!(error.contains("plant native code"), "{error}");
-    }
-
-    #[test]
-    fn eviction_removes_what_was_used_longest_ago() {
-        let (_dir, cache) = fresh();
-        let old = put(&cache, "old", &[0; 100]);
-        let new = put(&cache, "new", &[0; 100]);
-        let long_ago = SystemTime::UNIX_EPOCH;
-        File::open(cache.entry(&old)).unwrap().set_modified(long_ago).unwrap();
-        cache.evict(150).unwrap();
-        assert!(cache.get(&old).unwrap().is_none());
-        assert!(cache.get(&new).unwrap().is_some());
-    }
-
-    #[test]
-    fn eviction_weighs_both_tiers_together() {
-        let (dir, optimized) = fresh();
-        let baseline = open(&dir.path().join("code"), Tier::Baseline).unwrap();
-        let digest = put(&baseline, "a", &[0; 100]);
-        assert!(optimized.get(&digest).unwrap().is_none(), "tiers share no entries");
-        put(&optimized, "a", &[0; 100]);
-        File::open(baseline.entry(&digest)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        optimized.evict(150).unwrap();
-        assert!(baseline.get(&digest).unwrap().is_none());
-        assert!(optimized.get(&digest).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_note_holds_for_its_time_or_until_the_entry_is_there_after_all() {
-        let (_dir, cache) = fresh();
-        let digest = Digest::of(b"a");
-        assert_eq!(cache.note(&digest), None);
-        cache.set_note(&digest, "too big", Duration::from_secs(60)).unwrap();
-        assert_eq!(cache.note(&digest).unwrap(), "too big");
-        cache.evict(0).unwrap();
-        assert_eq!(cache.note(&digest).unwrap(), "too big");
-        for wrong in [SystemTime::now(), SystemTime::now() + 2 * MAX_NOTE.1] {
-            File::open(cache.note_file(&digest)).unwrap().set_modified(wrong).unwrap();
-            assert_eq!(cache.note(&digest), None);
-        }
-        cache.evict(0).unwrap();
-        assert!(!cache.note_file(&digest).exists());
-        cache.set_note(&digest, "too big", Duration::from_secs(60)).unwrap();
-        put(&cache, "a", b"code");
-        assert_eq!(cache.note(&digest), None);
-    }
-
-    #[test]
-    fn a_module_has_one_place_in_the_queue() {
-        let (_dir, cache) = fresh();
-        assert!(cache.ticket(&Digest::of(b"a")).unwrap().is_none(), "there is no entry");
-        let digest = put(&cache, "a", b"code");
-        let held = cache.ticket(&digest).unwrap().unwrap();
-        assert!(cache.ticket(&digest).unwrap().is_none());
-        drop(held);
-        assert!(cache.ticket(&digest).unwrap().is_some());
-    }
-
-    #[test]
-    fn one_of_many_makers_makes_the_entry() {
-        let (_dir, cache) = fresh();
-        let digest = Digest::of(b"a");
-        let made = std::sync::atomic::AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let lock = cache.lock(&digest).unwrap();
-                    if cache.get(&digest).unwrap().is_none() {
-                        made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                        cache.put(&digest, &lock, |_| Ok::<_, Error>(())).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(made.into_inner(), 1);
-    }
-}
+mod tests;

@@ -5,9 +5,6 @@ use crate::module::{self, Kind};
 use std::borrow::Cow;
 use wasmtime::Engine;
 
-/// The largest module taken, in bytes.
-pub const MAX_WASM: u64 = 1 << 30;
-
 /// Why some bytes do not become code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

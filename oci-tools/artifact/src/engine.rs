@@ -11,7 +11,7 @@ pub use wasmtime::Engine;
 
 /// Raised whenever the files in the cache change their form for a reason Wasmtime's own hash does
 /// not see.
-const CACHE_FORMAT: u32 = 1;
+const CACHE_FORMAT: u32 = 2;
 
 /// Which compiler's code it is. An engine runs that of one tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +168,11 @@ impl Compatibility {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Self(format!("{:016x}-{CACHE_FORMAT}", hasher.finish()))
+    }
+
+    /// Whether `name` is what [`fmt::Display`] writes of it.
+    pub fn names(&self, name: &str) -> bool {
+        self.0 == name
     }
 
     /// Reads back what [`fmt::Display`] writes; `None` for anything else.

@@ -11,6 +11,9 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types};
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
+/// The largest module taken, in bytes.
+pub const MAX_WASM: u64 = 1 << 30;
+
 /// The import module of WASI preview 1.
 /// <https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md>
 const PREVIEW1: &str = "wasi_snapshot_preview1";

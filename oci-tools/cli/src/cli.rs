@@ -1,6 +1,7 @@
 //! The command line as it was typed. Nothing is checked here beyond its shape: each command turns
 //! these arguments into a validated plan of its own.
 
+mod cache;
 mod images;
 mod inspect;
 mod sign;
@@ -8,6 +9,7 @@ mod sign;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use cache::*;
 pub use images::*;
 pub use inspect::*;
 pub use sign::*;
@@ -40,6 +42,7 @@ pub enum Command {
     Compile(CompileArgs),
     Login(LoginArgs),
     Logout(LogoutArgs),
+    Cache(CacheArgs),
 }
 
 /// Build an image for the platform wasi/wasm from a module or component

@@ -2,6 +2,7 @@
 //! them.
 
 mod build;
+mod cache;
 mod cli;
 mod compile;
 mod images;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Compile(args) => compile::run(&args),
         cli::Command::Login(args) => login::login(&args),
         cli::Command::Logout(args) => login::logout(&args),
+        cli::Command::Cache(args) => cache::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,9 +2,9 @@
 //! (<https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md>). Pure: who can read blobs
 //! is given. The documents are hostile input.
 
-use artifact::compile::MAX_WASM;
 use artifact::digest::Digest;
 use artifact::media;
+use artifact::module::MAX_WASM;
 use serde::Deserialize;
 use std::collections::HashMap;
 

@@ -5,7 +5,7 @@ pub mod manifest;
 
 use crate::spec::Entry;
 use crate::sys;
-use artifact::compile::MAX_WASM;
+use artifact::module::MAX_WASM;
 use nix::dir::{Dir, Type};
 use nix::fcntl::OFlag;
 use std::collections::VecDeque;

@@ -22,6 +22,9 @@ use trust::key::PublicKey;
 /// Up to this many bytes of wasm, optimized code is made at once: nobody waits long for it.
 const SMALL: u64 = 64 * 1024;
 
+/// How often code is made that leaves the cache at once.
+const TRIES: u32 = 3;
+
 /// Which code containers run, as the owner of a node chooses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,10 +39,12 @@ pub enum Compiler {
 }
 
 /// What the owner of a node chooses of code.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Choice {
     /// Which code containers run.
     pub compiler: Compiler,
+    /// How much of it is kept, in bytes.
+    pub max_cache: u64,
     /// Code that one of these has signed is taken in place of a compiler's.
     pub keys: Vec<PublicKey>,
 }
@@ -119,14 +124,21 @@ impl Code {
             log::warn!("{id}: the {tier} code of {word} is damaged, another is made");
             self.cache(&wanted, tier)?.remove(&wanted.digest).map_err(broken)?;
         }
-        let found = match self.find(&wanted)? {
-            Some(found) => found,
-            None => {
-                log::info!("{id}: compiling {word} (sha256:{digest})");
-                self.compile(&wanted).await?;
-                let gone = || internal(format!("the code of {word} left the cache as it was made"));
-                self.find(&wanted)?.ok_or_else(gone)?
+        let mut tries = 0;
+        let found = loop {
+            if let Some(found) = self.find(&wanted)? {
+                break found;
             }
+            // In a cache that is too small for what is made at the same time, others push it out.
+            tries += 1;
+            if tries > TRIES {
+                return Err(internal(format!(
+                    "the code of {word} left the cache as it was made; MaxCodeCache may be too low"
+                ))
+                .into());
+            }
+            log::info!("{id}: compiling {word} (sha256:{digest})");
+            self.compile(&wanted).await?;
         };
         if (choice.compiler, found.tier) == (Compiler::Tiered, Tier::Baseline) {
             self.optimize(&wanted).await?;
@@ -198,14 +210,14 @@ impl Code {
                 (wasm, Some(reading))
             }
         };
-        let Choice { compiler, keys } = wanted.choice;
+        let Choice { compiler, max_cache, keys } = wanted.choice;
         let trusted = match work {
             Work::Now(_) if !keys.is_empty() && *compiler != Compiler::Baseline => {
                 Some(self.containerd.trusted(wanted.id, keys)?)
             }
             _ => None,
         };
-        Compiling::start(work, &self.root, &wanted.digest, trusted, wasm, reading)
+        Compiling::start(work, &self.root, *max_cache, &wanted.digest, trusted, wasm, reading)
     }
 }
 

@@ -39,14 +39,16 @@ pub struct Compiling {
 }
 
 impl Compiling {
-    /// Has the entry called `digest` of the cache at `root` made from `wasm`, a file, or the end of a
-    /// pipe that `reading` fills; or, where `trusted` says from where, from code that is signed.
+    /// Has the entry called `digest` of the cache at `root`, which holds `max_cache` bytes at most,
+    /// made from `wasm`, a file, or the end of a pipe that `reading` fills; or, where `trusted` says
+    /// from where, from code that is signed.
     ///
     /// # Errors
     /// When there can be no child.
     pub fn start(
         work: Work,
         root: &Path,
+        max_cache: u64,
         digest: &Digest,
         trusted: Option<String>,
         wasm: OwnedFd,
@@ -60,6 +62,7 @@ impl Compiling {
                 Work::InBackground => BACKGROUND.to_owned(),
             })
             .arg(root)
+            .arg(max_cache.to_string())
             .arg(digest.to_string())
             .args(trusted)
             // By proxies, if containerd is.

@@ -92,7 +92,11 @@ impl Task for Service {
             systemd_cgroup: options.systemd_cgroup,
             max_guest_memory: options.max_guest_memory,
             built_ins: options.exec_built_ins,
-            code: Choice { compiler: options.compiler, keys: options.code_keys },
+            code: Choice {
+                compiler: options.compiler,
+                max_cache: options.max_code_cache,
+                keys: options.code_keys,
+            },
             signed_images: options.signed_images,
         };
         let pid = self.tasks.create(request).await.map_err(rpc)?;

@@ -5,6 +5,7 @@
 //! (<https://github.com/containerd/containerd/blob/main/api/types/runtimeoptions/v1/api.proto>).
 
 use crate::launch::Compiler;
+use artifact::cache::DEFAULT_MAX_SIZE;
 use containerd_shim_protos::protobuf::{self, CodedInputStream, well_known_types::any::Any};
 use serde::Deserialize;
 use std::fs;
@@ -27,11 +28,14 @@ pub struct Options {
     #[serde(rename = "SystemdCgroup")]
     pub systemd_cgroup: bool,
     /// The most linear memory that a guest may have, in bytes.
-    #[serde(rename = "MaxGuestMemory", deserialize_with = "amount")]
+    #[serde(rename = "MaxGuestMemory", deserialize_with = "some_amount")]
     pub max_guest_memory: Option<u64>,
     /// Which code containers run: `tiered`, `optimized` or `baseline`.
     #[serde(rename = "Compiler")]
     pub compiler: Compiler,
+    /// How much compiled code a node keeps, in bytes.
+    #[serde(rename = "MaxCodeCache", deserialize_with = "amount")]
+    pub max_code_cache: u64,
     /// Compiled code that one of these has signed is taken in place of a compiler's: files of public
     /// keys.
     #[serde(rename = "CodeKeys", deserialize_with = "keys")]
@@ -50,6 +54,7 @@ impl Default for Options {
             systemd_cgroup: false,
             max_guest_memory: None,
             compiler: Compiler::default(),
+            max_code_cache: DEFAULT_MAX_SIZE,
             code_keys: Vec::new(),
             signed_images: Vec::new(),
             exec_built_ins: true,
@@ -62,7 +67,7 @@ impl Default for Options {
 pub enum Error {
     /// Options for another runtime.
     #[error(
-        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, Compiler, CodeKeys, SignedImages, ExecBuiltins"
+        "unknown type {0:?}; this runtime takes runtimeoptions.v1.Options with the keys: SystemdCgroup, MaxGuestMemory, MaxCodeCache, Compiler, CodeKeys, SignedImages, ExecBuiltins"
     )]
     Type(String),
     /// Bytes that are not what their type says.
@@ -151,7 +156,7 @@ fn rules<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<Rule>, D::Err
 }
 
 /// A number of bytes, or text with a unit.
-fn amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+fn amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Amount {
@@ -162,7 +167,11 @@ fn amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<u64>, D::
         Amount::Number(bytes) => bytes.to_string(),
         Amount::Text(text) => text,
     };
-    crate::spec::bytes(&text).map(Some).map_err(serde::de::Error::custom)
+    artifact::amount::bytes(&text).map_err(serde::de::Error::custom)
+}
+
+fn some_amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    amount(value).map(Some)
 }
 
 /// `config_path` and `config_body`.
@@ -212,6 +221,15 @@ mod tests {
         assert_eq!(read("MaxGuestMemory = \"64MiB\"").unwrap(), Some(64 << 20));
         assert_eq!(read("MaxGuestMemory = 65536").unwrap(), Some(65536));
         assert!(read("MaxGuestMemory = \"lots\"").unwrap_err().to_string().contains("lots"));
+    }
+
+    #[test]
+    fn the_code_that_is_kept_has_a_limit_of_its_own() {
+        let read = |text| read(Some(&any("", text))).map(|options| options.max_code_cache);
+        assert_eq!(read("SystemdCgroup = true").unwrap(), DEFAULT_MAX_SIZE);
+        assert_eq!(read("MaxCodeCache = \"2GiB\"").unwrap(), 2 << 30);
+        assert_eq!(read("MaxCodeCache = 65536").unwrap(), 65536);
+        assert!(read("MaxCodeCache = 0").is_err());
     }
 
     #[test]

@@ -127,36 +127,6 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
         .map_err(|source| Error::Malformed { path: path.to_owned(), source })
 }
 
-/// Reads an amount of memory: bytes, or `KiB`, `MiB` or `GiB`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let found = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
-    let (digits, shift) = found.unwrap_or((text, 0));
-    let number = digits.trim_end().parse::<u64>().ok();
-    number
-        .and_then(|n| n.checked_mul(1 << shift))
-        .filter(|n| *n > 0)
-        .ok_or_else(|| format!("{text:?} is no amount of memory; say it as 1048576 or 64MiB"))
-}
-
 fn invalid(field: impl Into<String>, why: impl Into<String>) -> Error {
     Error::Invalid { field: field.into(), why: why.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn an_amount_of_memory_is_bytes_or_has_a_unit() {
-        assert_eq!(bytes("65536"), Ok(65536));
-        assert_eq!(bytes("64MiB"), Ok(64 << 20));
-        assert_eq!(bytes("1 GiB"), Ok(1 << 30));
-        for wrong in ["", "0", "-1", "64MB", "1.5GiB", "99999999999GiB"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -203,7 +203,7 @@ fn max_guest_memory(annotations: Option<&HashMap<String, String>>) -> Result<Opt
     let Some(text) = annotations.and_then(|all| all.get(MAX_GUEST_MEMORY)) else {
         return Ok(None);
     };
-    let bytes = super::bytes(text).map_err(|why| invalid(MAX_GUEST_MEMORY, why))?;
+    let bytes = artifact::amount::bytes(text).map_err(|why| invalid(MAX_GUEST_MEMORY, why))?;
     Ok(Some(bytes))
 }
 

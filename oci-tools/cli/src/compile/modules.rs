@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
-use artifact::compile::MAX_WASM;
 use artifact::media;
+use artifact::module::MAX_WASM;
 use artifact::module::kind;
 use flate2::read::MultiGzDecoder;
 use registry::{Descriptor, Digest, Document};

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use artifact::compile::MAX_WASM;
 use artifact::media;
+use artifact::module::MAX_WASM;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 

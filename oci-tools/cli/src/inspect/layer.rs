@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use artifact::compile::MAX_WASM;
+use artifact::module::MAX_WASM;
 use artifact::module::kind;
 use tar::{Archive, EntryType};
 

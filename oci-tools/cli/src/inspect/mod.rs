@@ -16,8 +16,8 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use artifact::compile::MAX_WASM;
 use artifact::digest::Digest;
+use artifact::module::MAX_WASM;
 use artifact::module::{self, Module, to_binary};
 use wasmparser::WasmFeatures;
 use wit_component::{DecodedWasm, WitPrinter};

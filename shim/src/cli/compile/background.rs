@@ -6,9 +6,9 @@
 
 use super::{Error, Job, REFUSED, internal, rewind};
 use crate::sys;
-use artifact::cache::{Cache, DEFAULT_MAX_SIZE};
-use artifact::compile::MAX_WASM;
+use artifact::cache::Cache;
 use artifact::engine::{self, Tier};
+use artifact::module::MAX_WASM;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,7 +46,7 @@ pub fn make(job: &Job<'_>) -> Result<(), Error> {
         Err(Error::Refused(why)) => cache.set_note(&job.digest, &why, REFUSED)?,
         Err(e) => cache.set_note(&job.digest, &e.to_string(), FAILED)?,
     }
-    Ok(cache.evict(DEFAULT_MAX_SIZE)?)
+    Ok(cache.evict(job.max_cache)?)
 }
 
 fn is_noted(job: &Job<'_>, cache: &Cache) -> bool {

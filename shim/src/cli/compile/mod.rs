@@ -9,10 +9,10 @@ mod worker;
 
 use crate::launch::{BACKGROUND, UNUSABLE};
 use crate::sys;
-use artifact::cache::{self, Cache, DEFAULT_MAX_SIZE};
-use artifact::compile::MAX_WASM;
+use artifact::cache::{self, Cache};
 use artifact::digest::Digest;
 use artifact::engine::{self, Compatibility, Engine, Tier};
+use artifact::module::MAX_WASM;
 use nix::fcntl::OFlag;
 use std::cell::OnceCell;
 use std::fmt::Display;
@@ -47,10 +47,12 @@ fn internal(error: impl Display) -> Error {
 
 pub fn run(order: &[&str]) -> ExitCode {
     let made = match *order {
-        [work, root, digest] => make(work, root, digest, None),
-        [work, root, digest, trusted] => make(work, root, digest, Some(trusted)),
+        [work, root, max_cache, digest] => make(work, root, max_cache, digest, None),
+        [work, root, max_cache, digest, trusted] => {
+            make(work, root, max_cache, digest, Some(trusted))
+        }
         _ => Err(internal(
-            "usage: compile baseline|optimized|background ROOT SHA256 [TRUSTED] <WASM",
+            "usage: compile baseline|optimized|background ROOT BYTES SHA256 [TRUSTED] <WASM",
         )),
     };
     let Err(error) = made else {
@@ -63,8 +65,14 @@ pub fn run(order: &[&str]) -> ExitCode {
     }
 }
 
-fn make(work: &str, root: &str, digest: &str, trusted: Option<&str>) -> Result<(), Error> {
-    let job = Job::new(root, digest)?;
+fn make(
+    work: &str,
+    root: &str,
+    max_cache: &str,
+    digest: &str,
+    trusted: Option<&str>,
+) -> Result<(), Error> {
+    let job = Job::new(root, max_cache, digest)?;
     let Some(tier) = Tier::parse(work) else {
         return match work {
             BACKGROUND => background::make(&job),
@@ -99,6 +107,8 @@ fn rewind(file: &mut File) -> io::Result<()> {
 /// What is to be made.
 struct Job<'a> {
     root: &'a Path,
+    /// What all entries may weigh, in bytes.
+    max_cache: u64,
     digest: Digest,
     compatibility: Compatibility,
     /// What standard input gave, which may be a pipe.
@@ -106,12 +116,14 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(root: &'a str, digest: &str) -> Result<Self, Error> {
+    fn new(root: &'a str, max_cache: &str, digest: &str) -> Result<Self, Error> {
+        let max_cache =
+            max_cache.parse().map_err(|e| internal(format!("bad size {max_cache}: {e}")))?;
         let digest =
             Digest::parse(digest).ok_or_else(|| internal(format!("bad digest {digest}")))?;
         let engine = engine::engine(Tier::Optimized).map_err(internal)?;
         let compatibility = Compatibility::of(&engine);
-        Ok(Self { root: root.as_ref(), digest, compatibility, wasm: OnceCell::new() })
+        Ok(Self { root: root.as_ref(), max_cache, digest, compatibility, wasm: OnceCell::new() })
     }
 
     fn cache(&self, tier: Tier) -> Result<Cache, cache::Error> {
@@ -140,7 +152,7 @@ impl<'a> Job<'a> {
         let wasm = self.wasm()?;
         let made = cache.put(&self.digest, &lock, |file| self.compile(&engine, wasm, file));
         match made {
-            Ok(_) => Ok(cache.evict(DEFAULT_MAX_SIZE)?),
+            Ok(_) => Ok(cache.evict(self.max_cache)?),
             Err(Error::Refused(why)) if tier == Tier::Baseline => {
                 cache.set_note(&self.digest, &why, REFUSED)?;
                 Err(Error::Refused(why))

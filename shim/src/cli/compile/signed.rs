@@ -47,7 +47,7 @@ pub fn take(job: &Job<'_>, trusted: &Trusted<'_>) -> Result<bool, Error> {
                     "takes code for {target} from {}, signed by the owner of {key}",
                     image.name
                 );
-                cache.evict(artifact::cache::DEFAULT_MAX_SIZE)?;
+                cache.evict(job.max_cache)?;
                 return Ok(true);
             }
             Err(e) => ignored.push(e.to_string()),
@@ -164,7 +164,7 @@ mod tests {
         let key = PrivateKey::generate().unwrap();
         let key = PrivateKey::parse("key", key.as_bytes()).unwrap();
         let wasm = artifact::digest::Digest::of(b"wasm").to_string();
-        let job = Job::new("/", &wasm).unwrap();
+        let job = Job::new("/", "0", &wasm).unwrap();
         let digest = |hex: &str| format!("sha256:{hex}").parse::<registry::Digest>().unwrap();
         let engine = |target: Target| Compatibility::of(&target.engine().unwrap()).to_string();
         let offer = |wasm: &str, target: &str, engine: &str| {
