@@ -8,6 +8,7 @@ use integration::command::{Done, Running};
 use integration::docker::Docker;
 use integration::names::unique;
 use integration::{PLATFORM, paths, wait};
+use serde_json::Value;
 
 use crate::host;
 use crate::options::configure;
@@ -70,6 +71,11 @@ impl Registry {
     /// A guest as an image of a new name in the registry, which docker has pulled. It has bytes of its
     /// own, so its code is in no cache.
     fn image(&self, guest: &str) -> String {
+        self.image_of("image", guest)
+    }
+
+    /// The same in another form.
+    fn image_of(&self, form: &str, guest: &str) -> String {
         let name = unique("trust");
         let image = format!("localhost:5000/team/{name}:1");
         let mut wasm = fs::read(paths::guest(guest)).expect("a guest can be read");
@@ -78,7 +84,7 @@ impl Registry {
         wasm.extend([0, length + 1, length]);
         wasm.extend(name.as_bytes());
         fs::write(self.bed().share().join("app.wasm"), wasm).expect("the share is writable");
-        self.tool(&format!("build app.wasm -t {image}"));
+        self.tool(&format!("build app.wasm --form {form} -t {image}"));
         self.tool(&format!("push {image}"));
         self.docker.cli(&["pull", "-q", "--platform", PLATFORM, &image]).ok();
         image
@@ -150,6 +156,28 @@ fn only_images_that_the_named_key_has_signed_run() {
 }
 
 #[test]
+fn a_container_of_a_layer_runs_nothing_of_an_image_that_took_the_name_later() {
+    let _alone = host().alone();
+    let registry = Registry::start();
+    let runtime = registry.settings(POLICY);
+    let image = registry.image_of("artifact", "probe-p2.wasm");
+    registry.tool(&format!("sign {image} --key ours.key"));
+    let fixed = ["run", "-d", "--platform", "wasip2/wasm", "--runtime", &runtime, "--name"];
+    let name = unique("pinned");
+    let words = [&fixed[..], &[&name, &image, "/", "sleep", "1000"]].concat();
+    let id = registry.docker.cli(&words).ok().text();
+    let container = registry.docker.adopt(name, id);
+    container.says("sleeping");
+    let exec = || registry.docker.cli(&["exec", &container.name, "/", "args", "x"]);
+    assert_eq!(exec().ok().lines(), ["/", "args", "x"]);
+    let other = registry.image_of("artifact", "probe-p2.wasm");
+    registry.docker.cli(&["tag", &other, &image]).ok();
+    // docker says on standard output what the runtime says of an exec.
+    let refused = exec().fails().text();
+    assert!(refused.contains("is another one now"), "{refused}");
+}
+
+#[test]
 fn the_settings_of_the_node_count_where_a_client_gives_none() {
     let _alone = host().alone();
     let registry = Registry::start();
@@ -171,7 +199,7 @@ fn keys_that_are_not_there_are_an_error_of_the_settings() {
     let runtime = registry.settings("CodeKeys = [\"/share/nowhere.pub\"]\n");
     registry.run(&runtime, &image).fails().complains_of(&["/share/nowhere.pub", "No such file"]);
     let runtime = registry.settings("[[SignedImages]]\nImages = \"team\"\nKeys = []\n");
-    registry.run(&runtime, &image).fails().complains_of(&["SignedImages"]);
+    registry.run(&runtime, &image).fails().complains_of(&["is no pattern of images"]);
 }
 
 /// Where the code of the image's module is in the cache, by tier.
@@ -196,9 +224,22 @@ fn code_that_a_trusted_key_has_signed_is_taken_and_nothing_is_compiled() {
         assert!(log.contains("takes code for x86_64-v"), "{log}");
         // One entry, of the tier that takes long to compile, and byte for byte what was signed.
         let [entry] = entries(&registry).try_into().expect("one entry");
-        assert!(!entry.contains("-baseline/"), "{entry}");
-        let code = registry.bed().sh(&format!("sha256sum {entry} | cut -d' ' -f1"));
-        assert!(report.contains(&format!("\"code\": \"sha256:{code}\"")), "{report}");
+        assert!(entry.contains("-key-"), "{entry}");
+        let report: Value = serde_json::from_str(&report).expect("it is JSON");
+        let signed = report["code"].as_array().expect("it tells of code").iter();
+        let is_there = |code: &Value| {
+            // A seal comes after it.
+            let head = format!("head -c {} {entry} | sha256sum | cut -d' ' -f1", code["size"]);
+            code["code"] == format!("sha256:{}", registry.bed().sh(&head))
+        };
+        assert!(signed.into_iter().any(is_there), "{report}");
+
+        // Where the key is not trusted, or no more, its code is not there.
+        assert_eq!(registry.run(integration::RUNTIME, &image).ok().text(), "hello from wasm");
+        let all = entries(&registry);
+        assert!(all.len() > 1 && all.contains(&entry), "{all:?}");
+        let listed = registry.bed().sh("wasm-image cache ls");
+        assert!(listed.contains("signed by "), "{listed}");
     }
 }
 
@@ -228,7 +269,7 @@ fn code_that_is_unsigned_or_a_strangers_or_not_what_was_signed_is_compiled_as_ev
         "cp -a {blobs} /share/blobs; for blob in $(find {blobs} -name data -size +64k); do \
          printf x | dd of=$blob bs=1 seek=2000 conv=notrunc status=none; done"
     ));
-    compiled(&changed, "does not send the code that was signed");
+    compiled(&changed, "the registry sends other bytes");
     registry.bed().sh(&format!("rm -r {blobs} && mv /share/blobs {blobs}"));
 }
 

@@ -42,7 +42,7 @@ impl Socket {
 
 fn reader(address: &Path) -> Command {
     let mut command = Command::new(paths::binary(SHIM));
-    command.args(["layer", "find"]).arg(address).args(["default", "container", "/app.wasm"]);
+    command.args(["layer", "find"]).arg(address).args(["default", "container", "any", "/app.wasm"]);
     command
 }
 

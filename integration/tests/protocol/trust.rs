@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use artifact::digest::Digest;
 use integration::paths::{self, SHIM};
 
+use crate::code::children;
 use crate::compiler::is_nobody;
 
 /// What the process says to a registry that answers `answer` to whatever it is asked.
@@ -35,7 +36,10 @@ fn said(order: &str, image: &str, answer: &[u8]) -> (bool, String) {
             continue;
         };
         stream.set_nonblocking(false).expect("it is a socket");
-        is_nobody(child.id());
+        let [asking] = children(child.id()).try_into().expect("one asks, the other waits");
+        is_nobody(asking);
+        let pids = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).expect("it asks");
+        assert_ne!(pids(asking), pids(child.id()), "others cannot be signalled by it");
         locked_in = true;
         let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(answer));
     }

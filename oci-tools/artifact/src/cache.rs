@@ -1,5 +1,5 @@
-//! The node's cache of compiled code: `<root>/<compat>/<sha256>.cwasm`, and `<compat>-baseline` for
-//! code of that tier.
+//! The node's cache of compiled code: `<root>/<compat>/<sha256>.cwasm`, `<compat>-baseline` for code of
+//! that tier, and `<compat>-key-<key>` for code that somebody else has compiled, whose key it is.
 //!
 //! Whoever can write such a file runs native code in a container's process, so folders are 0700,
 //! files are checked for owner and mode each time. A file appears under its name only when it is
@@ -30,6 +30,9 @@ pub const DEFAULT_MAX_SIZE: u64 = 8 << 30;
 
 /// The most that is remembered of why an entry could not be made, in bytes and in time.
 const MAX_NOTE: (u64, Duration) = (4096, Duration::from_secs(24 * 3600));
+
+/// What stands between engine and key in the name of a folder.
+const KEY: &str = "-key-";
 
 /// What the background calls the file that it fills.
 const BACKGROUND: &str = "background";
@@ -96,10 +99,27 @@ impl Cache {
     /// # Errors
     /// When a folder cannot be made or is not this user's alone.
     pub fn open(root: &Path, engine: &Compatibility, tier: Tier) -> Result<Self, Error> {
-        let dir = root.join(match tier {
-            Tier::Optimized => engine.to_string(),
-            Tier::Baseline => format!("{engine}-{tier}"),
-        });
+        Self::in_folder(
+            root,
+            engine,
+            match tier {
+                Tier::Optimized => engine.to_string(),
+                Tier::Baseline => format!("{engine}-{tier}"),
+            },
+        )
+    }
+
+    /// The same for optimized code that the owner of a key has signed; `key` names it, in hex. So a key
+    /// that is trusted no more takes its code along.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn signed(root: &Path, engine: &Compatibility, key: &str) -> Result<Self, Error> {
+        Self::in_folder(root, engine, format!("{engine}{KEY}{key}"))
+    }
+
+    fn in_folder(root: &Path, engine: &Compatibility, name: String) -> Result<Self, Error> {
+        let dir = root.join(name);
         if !dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         }

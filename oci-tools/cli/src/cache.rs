@@ -39,6 +39,7 @@ fn list(at: &CacheAt) -> Result<()> {
                 json!({
                     "digest": format!("sha256:{}", entry.digest),
                     "tier": entry.tier.to_string(),
+                    "key": entry.key,
                     "engine": entry.engine,
                     "current": of_current(entry),
                     "size": entry.size,
@@ -54,7 +55,7 @@ fn list(at: &CacheAt) -> Result<()> {
             let row = |entry: &Entry| {
                 [
                     short(entry),
-                    entry.tier.to_string(),
+                    tier(entry),
                     match of_current(entry) {
                         Some(true) => "this",
                         Some(false) => "another",
@@ -106,7 +107,7 @@ fn rm(args: &CacheRmArgs) -> Result<()> {
         Format::Text => chosen
             .iter()
             .map(|entry| {
-                format!("removed {} ({}, {})\n", short(entry), entry.tier, bytes(entry.size))
+                format!("removed {} ({}, {})\n", short(entry), tier(entry), bytes(entry.size))
             })
             .collect(),
     })
@@ -163,7 +164,7 @@ fn verify(args: &CacheVerifyArgs) -> Result<()> {
             "removed": gone,
         }));
         let note = if gone { format!("{why}; removed") } else { why.to_owned() };
-        rows.push([short(&entry), entry.tier.to_string(), word.to_owned(), note]);
+        rows.push([short(&entry), tier(&entry), word.to_owned(), note]);
     }
     print(&match args.at.format {
         Format::Json => pretty(&json!(objects)),
@@ -194,6 +195,14 @@ fn refused(error: cache::Error, root: &Path) -> anyhow::Error {
         return anyhow::Error::new(error).context(hint);
     }
     error.into()
+}
+
+/// Which compiler's it is, or else whose.
+fn tier(entry: &Entry) -> String {
+    match &entry.key {
+        Some(key) => format!("signed by {key}"),
+        None => entry.tier.to_string(),
+    }
 }
 
 fn short(entry: &Entry) -> String {

@@ -15,6 +15,9 @@ use crate::cli::{Format, KeygenArgs, SignArgs, VerifyArgs};
 use crate::reference::Reference;
 use crate::transfer::{Network, say, send_bytes, wait};
 
+/// How often a signature is put again that somebody else has written over meanwhile.
+const TRIES: usize = 5;
+
 /// Makes a pair of keys.
 pub fn keygen(args: &KeygenArgs) -> Result<()> {
     let at = |end: &str| {
@@ -49,21 +52,32 @@ pub fn sign(args: &SignArgs) -> Result<()> {
         let repository = network.repository(&args.image, Access::Push)?;
         let root = root(&repository, &args.image).await?;
         let name = format!("{}/{}", args.image.domain(), args.image.path());
-        let mut signatures = image::fetch(&repository, &root.digest).await?;
         let keys = [public];
-        let there = image::signer(&signatures, &root.digest, &keys).is_ok();
-        if !there {
+        let signature = Signature::new(&key, &name, &root.digest)?;
+        let mut there = true;
+        // Nobody keeps two from signing at the same time, so it is looked at again.
+        let mut signatures = image::fetch(&repository, &root.digest).await?;
+        for _ in 0..TRIES {
+            if image::signer(&signatures, &root.digest, &keys).is_ok() {
+                break;
+            }
             if signatures.len() >= image::MAX_SIGNATURES {
                 bail!("{name}@{} has {} signatures already", root.digest, signatures.len());
             }
-            signatures.push(Signature::new(&key, &name, &root.digest)?);
-            let artifact = image::artifact(&signatures);
+            there = false;
+            let before = image::there(&repository, &root.digest).await?;
+            let before = before.as_ref().map(|fetched| fetched.bytes.as_ref());
+            let artifact = image::artifact(before, &signature);
             for (blob, content) in &artifact.blobs {
                 send_bytes(&repository, blob, content).await?;
             }
             let (tag, manifest) = (image::tag(&root.digest), artifact.manifest.into());
             repository.put_document(&tag, &artifact.descriptor, manifest).await?;
+            signatures = image::fetch(&repository, &root.digest).await?;
         }
+        image::signer(&signatures, &root.digest, &keys).map_err(|why| {
+            anyhow::anyhow!("{name}@{}: others sign it all the time: {why}", root.digest)
+        })?;
         let word = if there { "was signed before" } else { "signed" };
         say(&match args.format {
             Format::Text => format!("{name}@{} {word} with {}\n", root.digest, args.key.display()),
@@ -86,7 +100,7 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
         let name = format!("{}/{}@{}", args.image.domain(), args.image.path(), root.digest);
         let signatures = image::fetch(&repository, &root.digest).await?;
         let key = match image::signer(&signatures, &root.digest, &keys) {
-            Ok(key) => key.name(),
+            Ok((key, _)) => key.name(),
             Err(why) => bail!("{name}: {why}"),
         };
         say(&match args.format {

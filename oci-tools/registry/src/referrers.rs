@@ -3,7 +3,7 @@
 //! (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>).
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,6 +18,9 @@ const OCI_SUBJECT: &str = "oci-subject";
 
 /// How often a list is written again that somebody else has changed meanwhile.
 const TRIES: usize = 5;
+
+/// The most pages of a list.
+const MAX_PAGES: usize = 20;
 
 /// The most entries of a list that are looked at.
 const MAX_ENTRIES: usize = 1000;
@@ -44,10 +47,13 @@ impl Repository {
         subject: &Digest,
         artifact_type: &str,
     ) -> Result<Vec<Descriptor>, Error> {
-        let list = match self.list(&format!("referrers/{subject}"), subject).await? {
+        // The registry may pass over others, or leave that to us.
+        let escaped = artifact_type.replace('/', "%2F").replace('+', "%2B");
+        let query = format!("artifactType={escaped}");
+        let list = match self.list(&format!("referrers/{subject}"), Some(query), subject).await? {
             Some(list) => list,
             None => self
-                .list(&format!("manifests/{}", tag(subject)), subject)
+                .list(&format!("manifests/{}", tag(subject)), None, subject)
                 .await?
                 .unwrap_or_default(),
         };
@@ -75,7 +81,7 @@ impl Repository {
         // Nobody keeps two from writing the list at the same time, so it is looked at again.
         for _ in 0..TRIES {
             let mut list = self
-                .list(&format!("manifests/{}", tag(subject)), subject)
+                .list(&format!("manifests/{}", tag(subject)), None, subject)
                 .await?
                 .unwrap_or_default();
             if list.contains(&entry) {
@@ -101,31 +107,47 @@ impl Repository {
         Err(self.registry.answer(&what, "others change the list all the time"))
     }
 
-    /// The index at `path`; `None` where the registry has none.
-    async fn list(&self, path: &str, subject: &Digest) -> Result<Option<Vec<Referrer>>, Error> {
+    /// The index at `path`, with the pages that follow; `None` where the registry has none.
+    async fn list(
+        &self,
+        path: &str,
+        query: Option<String>,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Referrer>>, Error> {
         let mut request = self.request(Method::GET, &format!("artifacts of {subject}"), path);
         request.headers.insert(ACCEPT, HeaderValue::from_static(media::INDEX));
-        let answer = self.registry.persistent(&request, &self.scopes()).await?;
-        match answer.status() {
-            StatusCode::OK => {}
-            // Registries without the API answer one or the other.
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
-            _ => return Err(self.registry.refusal(&request.what, answer).await),
+        request.url.set_query(query.as_deref());
+        let (what, mut entries) = (request.what.clone(), Vec::new());
+        for _ in 0..MAX_PAGES {
+            let answer = self.registry.persistent(&request, &self.scopes()).await?;
+            match answer.status() {
+                StatusCode::OK => {}
+                // Registries without the API answer one or the other.
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
+                _ => return Err(self.registry.refusal(&what, answer).await),
+            }
+            // One without the API may serve a web page.
+            let media_type = header(answer.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+            if !media_type.starts_with(media::INDEX) {
+                return Ok(None);
+            }
+            let next = header(answer.headers(), LINK.as_str()).and_then(|link| {
+                let (url, rest) = link.strip_prefix('<')?.split_once('>')?;
+                let url = rest.contains("next").then(|| request.url.join(url))?.ok()?;
+                self.host().owns(&url).then_some(url)
+            });
+            let bytes = self.registry.transport.read(&what, answer, MAX_DOCUMENT).await?;
+            let bytes = bytes.ok_or_else(|| self.registry.answer(&what, "it sends too much"))?;
+            let list: List = serde_json::from_slice(&bytes)
+                .map_err(|e| self.registry.answer(&what, format!("it sends no list: {e}")))?;
+            entries.extend(list.manifests);
+            match next {
+                _ if entries.len() > MAX_ENTRIES => break,
+                Some(url) => request.url = url,
+                None => return Ok(Some(entries)),
+            }
         }
-        // One without the API may serve a web page.
-        let media_type = header(answer.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
-        if !media_type.starts_with(media::INDEX) {
-            return Ok(None);
-        }
-        let what = &request.what;
-        let bytes = self.registry.transport.read(what, answer, MAX_DOCUMENT).await?;
-        let bytes = bytes.ok_or_else(|| self.registry.answer(what, "it sends too much"))?;
-        let list: List = serde_json::from_slice(&bytes)
-            .map_err(|e| self.registry.answer(what, format!("it sends no list: {e}")))?;
-        if list.manifests.len() > MAX_ENTRIES {
-            return Err(self.registry.answer(what, "it lists too many"));
-        }
-        Ok(Some(list.manifests))
+        Err(self.registry.answer(&what, "it lists too many"))
     }
 }
 

@@ -31,7 +31,7 @@ pub const SIGNATURE: &str = "io.containerd.wasmtime.code.signature";
 const EMPTY: (&str, &[u8]) = ("application/vnd.oci.empty.v1+json", b"{}");
 
 /// The most artifacts of one image that are looked at.
-const MAX_ARTIFACTS: usize = 16;
+const MAX_ARTIFACTS: usize = 64;
 
 /// The most layers of all of them that are offered.
 const MAX_OFFERS: usize = 64;
@@ -151,9 +151,11 @@ pub async fn offers(
                 continue;
             }
             let said = serde_json::from_str::<Statement>(&text);
-            if said.is_ok_and(|said| said.wasm == *wasm) && offers.len() < MAX_OFFERS {
-                let blob = Descriptor { annotations: None, ..blob };
-                offers.push(Offer { signed: Signed { text, signature }, blob });
+            let signed = Signed { text, signature };
+            // Of one statement one blob is enough: what it does not tell is in which one the code lies.
+            let known = offers.iter().any(|offer: &Offer| offer.signed.text == signed.text);
+            if said.is_ok_and(|said| said.wasm == *wasm) && !known && offers.len() < MAX_OFFERS {
+                offers.push(Offer { signed, blob: Descriptor { annotations: None, ..blob } });
             }
         }
     }

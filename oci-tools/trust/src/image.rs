@@ -7,9 +7,9 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use registry::{Descriptor, Digest, Document, Error as RegistryError, Repository, media};
+use registry::{Descriptor, Digest, Document, Error as RegistryError, Fetched, Repository, media};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::key::{PrivateKey, PublicKey};
 use crate::small;
@@ -123,20 +123,21 @@ impl Signature {
     }
 }
 
-/// The key, of `keys`, whose owner vouches for the image `digest` by one of `signatures`.
+/// The key, of `keys`, whose owner vouches for the image `digest` by one of `signatures`, and that one.
 ///
 /// # Errors
 /// When there is none.
 pub fn signer<'a>(
-    signatures: &[Signature],
+    signatures: &'a [Signature],
     digest: &Digest,
     keys: &'a [PublicKey],
-) -> Result<&'a PublicKey, Unsigned> {
+) -> Result<(&'a PublicKey, &'a Signature), Unsigned> {
     let mut why = match signatures.len() {
         0 => Unsigned::None,
         count => Unsigned::Strangers(count),
     };
-    for Signature { payload, signature } in signatures.iter().take(MAX_SIGNATURES) {
+    for one in signatures.iter().take(MAX_SIGNATURES) {
+        let Signature { payload, signature } = one;
         let Some(key) = keys.iter().find(|key| key.verifies(payload, signature)) else {
             continue;
         };
@@ -147,7 +148,7 @@ pub fn signer<'a>(
             Ok(Payload { critical, .. }) => {
                 let named = critical.image.docker_manifest_digest;
                 if named == digest.as_str() {
-                    return Ok(key);
+                    return Ok((key, one));
                 }
                 why = Unsigned::Other(named);
             }
@@ -171,13 +172,9 @@ pub async fn fetch(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Vec<Signature>, RegistryError> {
-    let layers = match repository.document(&tag(digest)).await {
-        Ok(fetched) => match fetched.document {
-            Document::Manifest(manifest) => manifest.layers,
-            Document::Index(_) => Vec::new(),
-        },
-        Err(RegistryError::NotFound { .. }) => Vec::new(),
-        Err(e) => return Err(e),
+    let layers = match there(repository, digest).await?.map(|fetched| fetched.document) {
+        Some(Document::Manifest(manifest)) => manifest.layers,
+        _ => Vec::new(),
     };
     let mut signatures = Vec::new();
     for layer in layers.iter().filter(|layer| layer.media_type == PAYLOAD).take(MAX_SIGNATURES) {
@@ -191,6 +188,21 @@ pub async fn fetch(
     Ok(signatures)
 }
 
+/// The artifact of signatures of the image `digest` that `repository` has.
+///
+/// # Errors
+/// When the registry cannot be asked.
+pub async fn there(
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Option<Fetched>, RegistryError> {
+    match repository.document(&tag(digest)).await {
+        Ok(fetched) => Ok(Some(fetched)),
+        Err(RegistryError::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// An artifact that holds signatures: what has to be pushed, the manifest last.
 pub struct Artifact {
     /// The blobs.
@@ -201,19 +213,19 @@ pub struct Artifact {
     pub manifest: Vec<u8>,
 }
 
-/// The artifact of `signatures`.
+/// The artifact that holds `signature` besides the layers of `before`, the manifest of one that is there.
+/// Those stay as they are: other tools write more about them than is read here.
 #[must_use]
-pub fn artifact(signatures: &[Signature]) -> Artifact {
-    let layers: Vec<_> = signatures
-        .iter()
-        .map(|Signature { payload, signature }| {
-            let mut layer = describe(PAYLOAD, payload);
-            let note = (ANNOTATION.to_owned(), BASE64_STANDARD.encode(signature));
-            layer.annotations = Some([note].into());
-            (layer, payload.clone())
-        })
-        .collect();
-    let digests: Vec<_> = layers.iter().map(|(layer, _)| layer.digest.clone()).collect();
+pub fn artifact(before: Option<&[u8]>, signature: &Signature) -> Artifact {
+    let before = before.and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let before = before.as_ref().and_then(|manifest| manifest["layers"].as_array());
+    let mut layers = before.cloned().unwrap_or_default();
+    let Signature { payload, signature } = signature;
+    let mut layer = describe(PAYLOAD, payload);
+    let note = (ANNOTATION.to_owned(), BASE64_STANDARD.encode(signature));
+    layer.annotations = Some([note].into());
+    layers.push(json!(layer));
+    let digests: Vec<_> = layers.iter().map(|layer| &layer["digest"]).collect();
     // An image's configuration, as for registries that know nothing but images.
     let config = json!({
         "architecture": "",
@@ -228,11 +240,11 @@ pub fn artifact(signatures: &[Signature]) -> Artifact {
         "schemaVersion": 2,
         "mediaType": media::MANIFEST,
         "config": described,
-        "layers": layers.iter().map(|(layer, _)| layer).collect::<Vec<_>>(),
+        "layers": layers,
     });
     let manifest = manifest.to_string().into_bytes();
     let descriptor = describe(media::MANIFEST, &manifest);
-    let blobs = layers.into_iter().chain([(described, config)]).collect();
+    let blobs = vec![(layer, payload.clone()), (described, config)];
     Artifact { blobs, descriptor, manifest }
 }
 
@@ -261,7 +273,9 @@ mod tests {
         let (image, other) = (Digest::of(b"image"), Digest::of(b"other"));
         let keys = [key().public("nobody"), ours.public("ours")];
         let sign = |key, digest| Signature::new(key, "localhost:5000/a", digest).unwrap();
-        let signer = |signatures: &[Signature]| signer(signatures, &image, &keys).cloned();
+        let signer = |signatures: &[Signature]| {
+            signer(signatures, &image, &keys).map(|(key, _)| key.clone())
+        };
 
         assert_eq!(signer(&[sign(&theirs, &image), sign(&ours, &image)]).unwrap().name(), "ours");
         assert_eq!(signer(&[]).unwrap_err(), Unsigned::None);

@@ -89,6 +89,12 @@ impl PublicKey {
         &self.name
     }
 
+    /// What tells it from others, whatever it is called: 16 hex digits.
+    #[must_use]
+    pub fn id(&self) -> String {
+        registry::Digest::of(&self.info).hex()[..16].to_owned()
+    }
+
     /// As it is kept in files.
     #[must_use]
     pub fn pem(&self) -> String {

@@ -28,8 +28,14 @@ impl TryFrom<String> for Pattern {
             Some(stem) => (stem, true),
             None => (text.as_str(), false),
         };
-        let whole = !starred || stem.is_empty() || stem.ends_with('/');
-        if text.is_empty() || stem.contains(['*', '@', ' ']) || !whole {
+        let named = stem.strip_suffix('/').filter(|_| starred).unwrap_or(stem);
+        let in_full = match starred {
+            false => repository(stem) == stem && place(stem).is_some(),
+            true if stem.is_empty() => true,
+            // A registry alone, or a registry and the beginning of a repository.
+            true => stem.ends_with('/') && (is_registry(named) || place(named).is_some()),
+        };
+        if !in_full || named.contains(['*', '@', ' ']) {
             return Err(format!(
                 "{text:?} is no pattern of images: it is *, a registry and repository in full, such \
                  as registry.example.com/team/web, or the beginning of some, such as \
@@ -61,8 +67,7 @@ impl fmt::Display for Pattern {
 #[must_use]
 pub fn rule<'a>(rules: &'a [Rule], name: &str) -> Option<&'a Rule> {
     let matching = rules.iter().filter(|rule| rule.images.matches(name));
-    // An exact name is longer than what it begins with.
-    matching.max_by_key(|rule| rule.images.0.len())
+    matching.max_by_key(|rule| (!rule.images.0.ends_with('*'), rule.images.0.len()))
 }
 
 /// An image's name without tag and digest: the repository, in full.
@@ -83,8 +88,12 @@ pub fn place(image: &str) -> Option<(&str, &str)> {
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     let component = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric());
     let plain = path.split('/').all(|part| component(part) && part.chars().all(word));
-    let is_host = registry == "localhost" || registry.contains(['.', ':']);
-    (plain && is_host).then_some((registry, path))
+    (plain && is_registry(registry)).then_some((registry, path))
+}
+
+/// Whether the first part of a name is a registry, and not of a repository on Docker Hub.
+fn is_registry(name: &str) -> bool {
+    (name == "localhost" || name.contains(['.', ':'])) && !name.contains('/')
 }
 
 #[cfg(test)]
@@ -97,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_rule_that_says_most_counts() {
-        let rules = ["*", "a.io/*", "a.io/team/*", "a.io/team/web"];
+        let rules = ["a.io/team/x", "*", "a.io/*", "a.io/team/*", "a.io/team/web"];
         let rules = rules.map(|text| Rule { images: pattern(text), keys: Vec::new() });
         for (name, meant) in [
             ("b.io/x", "*"),
@@ -106,15 +115,29 @@ mod tests {
             ("a.io/team/web", "a.io/team/web"),
             ("a.io/team/web2", "a.io/team/*"),
             ("a.iox/team", "*"),
+            ("a.io/team/x", "a.io/team/x"),
         ] {
             assert_eq!(rule(&rules, name).unwrap().images.to_string(), meant, "{name}");
         }
-        assert_eq!(rule(&rules[1..], "b.io/x"), None);
+        assert_eq!(rule(&rules[2..], "b.io/x"), None);
     }
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for text in ["", "a*", "a.io/te*m", "*/a", "a.io/x@sha256:00", "a b", "a.io/team*"] {
+        for text in [
+            "",
+            "a*",
+            "a.io/te*m",
+            "*/a",
+            "a.io/x@sha256:00",
+            "a b",
+            "a.io/team*",
+            "team",
+            "team/*",
+            "a.io/x:1",
+            "a.io",
+            "a.io/X",
+        ] {
             let error = Pattern::try_from(text.to_owned()).unwrap_err();
             assert!(error.contains("in full"), "{error}");
         }

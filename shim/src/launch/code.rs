@@ -47,6 +47,8 @@ pub struct Choice {
     pub max_cache: u64,
     /// Code that one of these has signed is taken in place of a compiler's.
     pub keys: Vec<PublicKey>,
+    /// The only image that a layer may be of, where that was checked: its digest.
+    pub image: Option<String>,
 }
 
 /// Where code comes from.
@@ -107,7 +109,10 @@ impl Code {
                 (Digest::parse(&digest).ok_or_else(bad)?, Wasm::File(file))
             }
             init::Wasm::Layer { file, own, missing } => {
-                let layer = self.containerd.find(id, &file, own.as_deref(), missing).await?;
+                let layer = self
+                    .containerd
+                    .find(id, &file, own.as_deref(), choice.image.as_deref(), missing)
+                    .await?;
                 (layer.digest, Wasm::Layer(layer))
             }
         };
@@ -123,6 +128,9 @@ impl Code {
         if let Some(tier) = damaged {
             log::warn!("{id}: the {tier} code of {word} is damaged, another is made");
             self.cache(&wanted, tier)?.remove(&wanted.digest).map_err(broken)?;
+            for cache in self.signed(&wanted).filter(|_| tier == Tier::Optimized) {
+                cache?.remove(&wanted.digest).map_err(broken)?;
+            }
         }
         let mut tries = 0;
         let found = loop {
@@ -151,12 +159,29 @@ impl Code {
         Cache::open(&self.root, &wanted.engine, tier).map_err(broken)
     }
 
+    /// The caches of code that the keys of the node's owner have signed.
+    fn signed<'a>(
+        &'a self,
+        wanted: &'a Wanted<'_>,
+    ) -> impl Iterator<Item = Result<Cache, Failure>> + 'a {
+        let keys = match wanted.choice.compiler {
+            Compiler::Baseline => &[],
+            _ => wanted.choice.keys.as_slice(),
+        };
+        keys.iter().map(|key| Cache::signed(&self.root, &wanted.engine, &key.id()).map_err(broken))
+    }
+
     /// The best that the cache has of what is wanted.
     fn find(&self, wanted: &Wanted<'_>) -> Result<Option<Found>, Failure> {
         let of = |tier| {
             let found = self.cache(wanted, tier)?.get(&wanted.digest).map_err(broken)?;
             Ok(found.map(|file| Found { file, tier }))
         };
+        for cache in self.signed(wanted) {
+            if let Some(file) = cache?.get(&wanted.digest).map_err(broken)? {
+                return Ok(Some(Found { file, tier: Tier::Optimized }));
+            }
+        }
         match wanted.choice.compiler {
             Compiler::Optimized => of(Tier::Optimized),
             Compiler::Tiered => match of(Tier::Optimized)? {
@@ -210,7 +235,7 @@ impl Code {
                 (wasm, Some(reading))
             }
         };
-        let Choice { compiler, max_cache, keys } = wanted.choice;
+        let Choice { compiler, max_cache, keys, .. } = wanted.choice;
         let trusted = match work {
             Work::Now(_) if !keys.is_empty() && *compiler != Compiler::Baseline => {
                 Some(self.containerd.trusted(wanted.id, keys)?)

@@ -3,7 +3,7 @@
 use super::Error;
 use super::child::{Child, Ended, in_role};
 use super::layer::Reading;
-use super::vouch::is_proxy;
+use super::vouch::way_to_registries;
 use crate::init::{Failure, Reason};
 use crate::sys::polled::watch;
 use artifact::digest::Digest;
@@ -21,6 +21,9 @@ pub const UNUSABLE: i32 = 2;
 
 /// The word for [`Work::InBackground`] on the command line.
 pub const BACKGROUND: &str = "background";
+
+/// How a line of standard error begins that is for the log alone.
+pub const NOTE: &str = "note: ";
 
 /// What a compile child is to do.
 pub enum Work {
@@ -64,10 +67,10 @@ impl Compiling {
             .arg(root)
             .arg(max_cache.to_string())
             .arg(digest.to_string())
-            .args(trusted)
-            // By proxies, if containerd is.
-            .envs(std::env::vars_os().filter(|(name, _)| is_proxy(name)))
             .stdin(wasm);
+        if let Some(trusted) = trusted {
+            command.arg(trusted).envs(way_to_registries());
+        }
         let child = Child::start(&mut command, Some(theirs))?;
         let busy = watch(busy, Interest::READABLE).map_err(|(_, e)| e)?;
         Ok(Self { child, busy, reading })
@@ -78,9 +81,13 @@ impl Compiling {
     /// # Errors
     /// When it made nothing.
     pub async fn ended(self, word: &str) -> Result<(), Error> {
-        let ended = self.child.ended(0).await?;
+        let mut ended = self.child.ended(0).await?;
+        // What it notes by the way is no reason for a failure.
+        let (notes, said): (Vec<_>, Vec<_>) =
+            ended.said.lines().partition(|line| line.starts_with(NOTE));
+        notes.iter().for_each(|note| log::info!("{word}: {}", &note[NOTE.len()..]));
+        ended.said = said.join("\n");
         if ended.status.success() {
-            ended.said.lines().for_each(|line| log::info!("{word}: {line}"));
             return Ok(());
         }
         if let Some(reading) = self.reading

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The most that a child's answer has, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
 
+/// Says that a layer may be of any image.
+pub const ANY: &str = "any";
+
 /// The containerd that serves the shim, and its namespace of the containers.
 #[derive(Debug, Clone)]
 pub struct Containerd {
@@ -62,7 +65,8 @@ pub struct Reading {
 
 impl Containerd {
     /// The layer of the image of container `id` that `file` means; see
-    /// [`Wanted`](crate::image::manifest::Wanted) for `own`.
+    /// [`Wanted`](crate::image::manifest::Wanted) for `own`. Where `image`, a digest, is given, the image
+    /// must be that one.
     ///
     /// # Errors
     /// `missing` when there is none, and what is wrong with the image.
@@ -71,9 +75,11 @@ impl Containerd {
         id: &str,
         file: &str,
         own: Option<&str>,
+        image: Option<&str>,
         mut missing: Failure,
     ) -> Result<Layer, Error> {
-        let arguments = ["find", &self.address, &self.namespace, id, file];
+        let image = image.unwrap_or(ANY);
+        let arguments = ["find", &self.address, &self.namespace, id, image, file];
         let child = Child::start(in_role("layer").args(arguments).args(own), None)?;
         let ended = tokio::time::timeout(PATIENCE, child.ended(MAX_ANSWER)).await;
         let answer = match ended {

@@ -15,14 +15,14 @@ mod vouch;
 
 pub use child::in_role;
 pub use code::{Choice, Code, Compiler};
-pub use compiler::{BACKGROUND, UNUSABLE};
+pub use compiler::{BACKGROUND, NOTE, UNUSABLE};
 pub use exec::{Exec, Target};
 pub use fork::{First, Forks, Wanted, fork_zygote};
-pub use layer::{Answer, Containerd};
+pub use layer::{ANY, Answer, Containerd};
 pub use saved::Saved;
 pub use streams::{Paths, Streams};
 pub use terminal::Terminal;
-pub use vouch::{FORBIDDEN, Trusted, is_proxy};
+pub use vouch::{FORBIDDEN, Signed, Trusted, way_to_registries};
 
 use crate::cgroup::{self, Cgroup, Location};
 use crate::init::{Failure, FromInit, Reason, Seed, ToInit};

@@ -7,6 +7,7 @@ use super::{Error, Launcher};
 use crate::init::{Failure, Reason};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::time::Duration;
@@ -17,10 +18,19 @@ use trust::policy::Rule;
 pub const FORBIDDEN: i32 = 3;
 
 /// How long it may take. The child gives up on a registry earlier.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The most that the child's answer has, in bytes.
 const MAX_ANSWER: u64 = 4096;
+
+/// What the child answers of an image that may run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Signed {
+    /// Its digest.
+    pub image: String,
+    /// Who has signed it, for the log.
+    pub words: String,
+}
 
 /// Where compiled code may come from in place of a compiler: the registry of a container's image, if it
 /// is signed.
@@ -51,13 +61,14 @@ impl Containerd {
 }
 
 impl Launcher {
-    /// Makes sure that the image of the container `id` is signed as `rules` want, if there are any.
+    /// Makes sure that the image of the container `id` is signed as each set of `rules` wants, if there
+    /// are any; gives the digest of what was looked at.
     ///
     /// # Errors
     /// When it is not, or nobody can say.
-    pub async fn vouched(&self, id: &str, rules: &[Rule]) -> Result<(), Error> {
+    pub async fn vouched(&self, id: &str, rules: &[Vec<Rule>]) -> Result<Option<String>, Error> {
         if rules.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let Containerd { address, namespace } = self.code.containerd();
         let mut file =
@@ -66,8 +77,7 @@ impl Launcher {
         file.rewind()?;
         let mut command = in_role("trust");
         command.args(["image", address, namespace, id]).stdin(file);
-        // By proxies, if containerd is.
-        command.envs(std::env::vars_os().filter(|(name, _)| is_proxy(name)));
+        command.envs(way_to_registries());
         let child = Child::start(&mut command, None)?;
         let ended = tokio::time::timeout(PATIENCE, child.ended(MAX_ANSWER)).await;
         let ended = ended.map_err(|_| {
@@ -75,8 +85,10 @@ impl Launcher {
         })??;
         let reason = match ended.status.code() {
             Some(0) => {
-                log::info!("{id}: {}", ended.output);
-                return Ok(());
+                let answer: Signed =
+                    serde_json::from_str(&ended.output).map_err(io::Error::from)?;
+                log::info!("{id}: {}", answer.words);
+                return Ok(Some(answer.image));
             }
             Some(FORBIDDEN) => Reason::Forbidden,
             _ => Reason::Internal,
@@ -85,8 +97,10 @@ impl Launcher {
     }
 }
 
-/// Whether a variable of the environment says how others are reached.
-pub fn is_proxy(name: &std::ffi::OsStr) -> bool {
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    ["http_proxy", "https_proxy", "all_proxy", "no_proxy"].contains(&name.as_str())
+/// What of the environment says how registries are reached, and where root's credentials for them are.
+pub fn way_to_registries() -> impl Iterator<Item = (OsString, OsString)> {
+    const NAMES: [&str; 7] =
+        ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "path", "home", "docker_config"];
+    std::env::vars_os()
+        .filter(|(name, _)| NAMES.contains(&&*name.to_string_lossy().to_ascii_lowercase()))
 }

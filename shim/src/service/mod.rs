@@ -96,6 +96,7 @@ impl Task for Service {
                 compiler: options.compiler,
                 max_cache: options.max_code_cache,
                 keys: options.code_keys,
+                image: None,
             },
             signed_images: options.signed_images,
         };

@@ -8,6 +8,7 @@ use crate::launch::Compiler;
 use artifact::cache::DEFAULT_MAX_SIZE;
 use containerd_shim_protos::protobuf::{self, CodedInputStream, well_known_types::any::Any};
 use serde::Deserialize;
+use serde::de::Error as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,9 +41,10 @@ pub struct Options {
     /// keys.
     #[serde(rename = "CodeKeys", deserialize_with = "keys")]
     pub code_keys: Vec<PublicKey>,
-    /// Where there are any, only images run that are signed as the rule for their name says.
+    /// Where there are any, only images run that are signed as the rule for their name says; of each set
+    /// one, for the node and the client may each have theirs.
     #[serde(rename = "SignedImages", deserialize_with = "rules")]
-    pub signed_images: Vec<Rule>,
+    pub signed_images: Vec<Vec<Rule>>,
     /// Commands like `@stat` can be executed in containers.
     #[serde(rename = "ExecBuiltins")]
     pub exec_built_ins: bool,
@@ -96,26 +98,44 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn read(any: Option<&Any>) -> Result<Options, Error> {
+    read_on(any, Path::new(DEFAULT_PATH))
+}
+
+/// The same on a node whose own options are in the file `node`.
+fn read_on(any: Option<&Any>, node: &Path) -> Result<Options, Error> {
+    let node = of_node(node)?;
+    Ok(match given(any)? {
+        None => node,
+        Some(mut given) => {
+            // No client takes the node's rules away.
+            given.signed_images.extend(node.signed_images);
+            given
+        }
+    })
+}
+
+/// The options that came with a request.
+fn given(any: Option<&Any>) -> Result<Option<Options>, Error> {
     let Some(any) = any else {
-        return of_node(Path::new(DEFAULT_PATH));
+        return Ok(None);
     };
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
     if name.is_empty() && any.value.is_empty() {
-        return of_node(Path::new(DEFAULT_PATH));
+        return Ok(None);
     }
     if !TYPES.contains(&name) {
         return Err(Error::Type(any.type_url.clone()));
     }
     let (path, body) = fields(&any.value)?;
     if !body.is_empty() {
-        return parse("ConfigBody", &body);
+        return parse("ConfigBody", &body).map(Some);
     }
     if path.is_empty() {
-        return of_node(Path::new(DEFAULT_PATH));
+        return Ok(None);
     }
     let text = fs::read_to_string(&path)
         .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
-    parse(&path, &text)
+    parse(&path, &text).map(Some)
 }
 
 /// The options in the file at `path`, if there is one.
@@ -139,10 +159,10 @@ fn keys<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<PublicKey>, D:
         .iter()
         .map(|path| PublicKey::read(path))
         .collect::<Result<_, _>>()
-        .map_err(serde::de::Error::custom)
+        .map_err(D::Error::custom)
 }
 
-fn rules<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<Rule>, D::Error> {
+fn rules<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<Vec<Rule>>, D::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Entry {
@@ -151,8 +171,14 @@ fn rules<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<Rule>, D::Err
         #[serde(rename = "Keys", deserialize_with = "keys")]
         keys: Vec<PublicKey>,
     }
-    let entries = Vec::<Entry>::deserialize(value)?;
-    Ok(entries.into_iter().map(|Entry { images, keys }| Rule { images, keys }).collect())
+    let mut rules: Vec<Rule> = Vec::new();
+    for Entry { images, keys } in Vec::<Entry>::deserialize(value)? {
+        if rules.iter().any(|rule| rule.images == images) {
+            return Err(D::Error::custom(format!("SignedImages has two entries for {images}")));
+        }
+        rules.push(Rule { images, keys });
+    }
+    Ok(if rules.is_empty() { Vec::new() } else { vec![rules] })
 }
 
 /// A number of bytes, or text with a unit.
@@ -167,7 +193,7 @@ fn amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
         Amount::Number(bytes) => bytes.to_string(),
         Amount::Text(text) => text,
     };
-    artifact::amount::bytes(&text).map_err(serde::de::Error::custom)
+    artifact::amount::bytes(&text).map_err(D::Error::custom)
 }
 
 fn some_amount<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
@@ -202,6 +228,31 @@ mod tests {
             }
         }
         Any { type_url: "runtimeoptions.v1.Options".into(), value, ..Default::default() }
+    }
+
+    #[test]
+    fn a_client_takes_none_of_the_nodes_rules_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, key) = (dir.path().join("config.toml"), dir.path().join("key.pub"));
+        let private = trust::key::PrivateKey::generate().unwrap();
+        let private = trust::key::PrivateKey::parse("key", private.as_bytes()).unwrap();
+        fs::write(&key, private.public("").pem()).unwrap();
+        let rule = |images: &str| {
+            format!("[[SignedImages]]\nImages = {images:?}\nKeys = [{:?}]\n", key.to_str().unwrap())
+        };
+        fs::write(&node, rule("*") + &rule("a.io/team/*")).unwrap();
+        let patterns = |any: Option<&Any>| {
+            let sets = read_on(any, &node).unwrap().signed_images.into_iter();
+            let of = |set: Vec<Rule>| set.iter().map(|rule| rule.images.to_string()).collect();
+            sets.map(of).collect::<Vec<Vec<_>>>()
+        };
+        let nodes = vec!["*".to_owned(), "a.io/team/*".to_owned()];
+        assert_eq!(patterns(None), [nodes.clone()]);
+        assert_eq!(patterns(Some(&any("", "SystemdCgroup = true"))), [nodes.clone()]);
+        assert_eq!(patterns(Some(&any("", "SignedImages = []"))), [nodes]);
+        fs::write(&node, rule("*") + &rule("*")).unwrap();
+        let error = read_on(None, &node).unwrap_err().to_string();
+        assert!(error.contains("two entries for *"), "{error}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Actor {
 
 impl Actor {
     pub async fn create(
-        request: Request,
+        mut request: Request,
         launcher: &Launcher,
         events: mpsc::UnboundedSender<Event>,
         exit: watch::Sender<Option<Exit>>,
@@ -63,7 +63,7 @@ impl Actor {
         plan.max_guest_memory = ceilings.into_iter().flatten().min();
         let path = plan.cgroups_path.as_deref();
         let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
-        launcher.vouched(&request.id, &request.signed_images).await?;
+        request.code.image = launcher.vouched(&request.id, &request.signed_images).await?;
         let rootfs = request.rootfs.clone();
         let (streams, code) = (&request.streams, &request.code);
         let mut init = launcher.create(&plan, &location, rootfs, streams, code).await?;

@@ -138,8 +138,8 @@ pub struct Request {
     pub max_guest_memory: Option<u64>,
     /// Which code runs in it.
     pub code: Choice,
-    /// Who must have signed its image.
-    pub signed_images: Vec<Rule>,
+    /// Who must have signed its image: by each of these sets of rules.
+    pub signed_images: Vec<Vec<Rule>>,
     /// Whether the built-in commands may be executed in it.
     pub built_ins: bool,
 }

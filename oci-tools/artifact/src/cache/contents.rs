@@ -1,7 +1,7 @@
 //! All that a cache holds, of every engine and tier: what its owner looks at, and what is collected.
 
 use super::seal::Seal;
-use super::{BACKGROUND, Error, at, holds, trusted, trusted_dir, try_lock, try_turn};
+use super::{BACKGROUND, Error, KEY, at, holds, trusted, trusted_dir, try_lock, try_turn};
 use crate::digest::Digest;
 use crate::engine::{Compatibility, Tier};
 use std::any::Any;
@@ -29,6 +29,8 @@ pub struct Entry {
     pub engine: String,
     /// Which compiler made it.
     pub tier: Tier,
+    /// Of code that somebody else has compiled, the name of the key that has signed it.
+    pub key: Option<String>,
     /// In bytes, with the seal.
     pub size: u64,
     /// When it was used last, to the hour.
@@ -210,6 +212,10 @@ impl Found {
     /// What it is if it is an entry.
     fn entry(&self) -> Option<Entry> {
         let dir = self.path.parent()?.file_name()?.to_str()?;
+        let (dir, key) = match dir.split_once(KEY) {
+            Some((dir, key)) => (dir, Some(key.to_owned())),
+            None => (dir, None),
+        };
         let (engine, tier) = match dir.strip_suffix("-baseline") {
             Some(engine) => (engine, Tier::Baseline),
             None => (dir, Tier::Optimized),
@@ -220,6 +226,7 @@ impl Found {
             digest: Digest::parse(self.path.file_stem()?.to_str()?)?,
             engine: engine.to_owned(),
             tier,
+            key,
             size: self.meta.len(),
             used: self.meta.modified().ok()?,
         })

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Read;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use artifact::media;
 use artifact::module::MAX_WASM;
 use artifact::module::kind;
@@ -47,6 +47,8 @@ pub fn of(store: &Store, root: &Descriptor) -> Result<Vec<Module>> {
                 modules.files(MultiGzDecoder::new(blob)).with_context(failed)?;
             } else if media_type.ends_with("tar") {
                 modules.files(blob).with_context(failed)?;
+            } else if media_type.contains("tar") {
+                bail!("layer {}: its media type {media_type:?} is not known here", layer.digest);
             }
         }
     }

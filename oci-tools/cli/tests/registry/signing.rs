@@ -40,6 +40,16 @@ fn judge(name: &str) -> PathBuf {
     path
 }
 
+/// The manifest of the signatures of an image.
+fn manifest(name: &str, digest: &str) -> Value {
+    let repository = name.rsplit_once('/').unwrap().0;
+    let image = name.rsplit_once('/').unwrap().1.split(':').next().unwrap();
+    let tag = format!("docker://{repository}/{image}:{}.sig", digest.replace(':', "-"));
+    let output =
+        Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &tag]).output();
+    serde_json::from_slice(&output.unwrap().stdout).unwrap()
+}
+
 #[test]
 fn what_is_signed_is_verified_here_and_by_cosign() {
     let (desk, registry) = (Desk::new(), Registry::start());
@@ -95,8 +105,11 @@ fn what_cosign_signs_is_verified() {
         .unwrap();
     assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
     // Ours joins cosign's, and takes nothing from it.
+    let before = manifest(&name, &digest);
     desk.ok(&["keygen", "second"]);
     assert_eq!(desk.json(&["sign", &name, "--key", "second.key"])["signatures"], 2);
+    let after = manifest(&name, &digest);
+    assert_eq!(after["layers"][0], before["layers"][0]);
     desk.is_verified_by_cosign(&name, "cosign.pub").unwrap();
     desk.is_verified_by_cosign(&name, "second.pub").unwrap();
     let words = desk.fail(&["sign", &name, "--key", "cosign.key"]);

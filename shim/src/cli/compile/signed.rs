@@ -4,65 +4,107 @@
 
 use super::{Error, Job, internal};
 use crate::cli::trust::{Image, asked, command, image_of};
-use crate::launch::Trusted;
+use crate::launch::{NOTE, Trusted};
+use artifact::cache::{Cache, Lock};
 use artifact::digest::{Digest, Hasher};
-use artifact::engine::{self, Compatibility, Target, Tier};
+use artifact::engine::{self, Compatibility, Target};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 use trust::code::{Offer, Statement};
+use trust::key::PublicKey;
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Puts code of that kind into the cache, if there is some; says on standard error what came of it.
+/// How long it is remembered that there is none: until then starts do not wait for the registry.
+const NONE: Duration = Duration::from_secs(600);
+
+/// How long it may all take before the rest is given up; what is on its way then goes on to its end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Puts code of that kind into the cache, if there is some; what came of it is noted on standard error.
 ///
 /// # Errors
 /// When the cache fails.
 pub fn take(job: &Job<'_>, trusted: &Trusted<'_>) -> Result<bool, Error> {
-    let cache = job.cache(Tier::Optimized)?;
-    let lock = cache.lock(&job.digest)?;
-    if cache.get(&job.digest)?.is_some() {
-        return Ok(true);
+    let caches = caches(job, &trusted.keys)?;
+    // All of one order, so that nobody waits for somebody who waits for him.
+    let locks = caches.values().map(|cache| cache.lock(&job.digest));
+    let locks: Vec<_> = locks.collect::<Result<_, _>>()?;
+    for cache in caches.values() {
+        if cache.get(&job.digest)?.is_some() {
+            return Ok(true);
+        }
     }
+    if caches.values().all(|cache| cache.note(&job.digest).is_some()) {
+        return Ok(false);
+    }
+    let why = match find(job, trusted, &caches, &locks)? {
+        Ok(from) => {
+            eprintln!("{NOTE}takes code {from}");
+            return Ok(true);
+        }
+        Err(why) => why,
+    };
+    eprintln!("{NOTE}{why}");
+    for cache in caches.values() {
+        cache.set_note(&job.digest, &why, NONE)?;
+    }
+    Ok(false)
+}
+
+/// The caches of code that the owners of `keys` have signed, by the keys' names.
+fn caches(job: &Job<'_>, keys: &[PublicKey]) -> Result<BTreeMap<String, Cache>, Error> {
+    let ids = keys.iter().map(PublicKey::id);
+    let of = |id: String| Ok((id.clone(), Cache::signed(job.root, &job.compatibility, &id)?));
+    ids.map(of).collect()
+}
+
+/// Says of what kind the code is that is in the cache then, or why there is none.
+fn find(
+    job: &Job<'_>,
+    trusted: &Trusted<'_>,
+    caches: &BTreeMap<String, Cache>,
+    locks: &[Lock],
+) -> Result<Result<String, String>, Error> {
+    let begun = Instant::now();
     let found = image_of(&trusted.address, &trusted.namespace, &trusted.container)
         .and_then(|image| Ok((offers(job, &image)?, image)));
     let (offers, image) = match found {
         Ok(found) => found,
-        Err(why) => {
-            eprintln!("no signed code: {why}");
-            return Ok(false);
-        }
+        Err(why) => return Ok(Err(format!("no signed code: {why}"))),
     };
     let mut ignored = Vec::new();
     for Candidate { offer, statement, key } in usable(job, trusted, &offers, &mut ignored) {
-        let made = cache.put(&job.digest, &lock, |file| {
+        if begun.elapsed() > PATIENCE {
+            ignored.push("it takes too long".to_owned());
+            break;
+        }
+        let id = key.id();
+        let place = caches.get(&id).zip(caches.keys().position(|other| *other == id));
+        let Some((cache, lock)) = place.and_then(|(cache, at)| Some((cache, locks.get(at)?)))
+        else {
+            continue;
+        };
+        let made = cache.put(&job.digest, lock, |file| {
             fetch(&image, offer, &statement, file)?;
             engine::check_code(file.as_raw_fd()).map_err(|e| Error::Unusable(format!("{e:#}")))
         });
         match made {
             Ok(_) => {
-                let target = &statement.target;
-                eprintln!(
-                    "takes code for {target} from {}, signed by the owner of {key}",
-                    image.name
-                );
                 cache.evict(job.max_cache)?;
-                return Ok(true);
+                let (target, name, key) = (&statement.target, &image.name, key.name());
+                return Ok(Ok(format!("for {target} from {name}, signed by the owner of {key}")));
             }
             Err(e) => ignored.push(e.to_string()),
         }
     }
     ignored.dedup();
-    eprintln!(
-        "no signed code of {} is of use here: {}",
-        image.name,
-        match ignored.as_slice() {
-            [] => "there is none".to_owned(),
-            some => some.join("; "),
-        }
-    );
-    Ok(false)
+    let why = if ignored.is_empty() { "there is none".to_owned() } else { ignored.join("; ") };
+    Ok(Err(format!("no signed code of {} is of use here: {why}", image.name)))
 }
 
 fn offers(job: &Job<'_>, image: &Image) -> Result<Vec<Offer>, String> {
@@ -74,7 +116,7 @@ fn offers(job: &Job<'_>, image: &Image) -> Result<Vec<Offer>, String> {
 struct Candidate<'a> {
     offer: &'a Offer,
     statement: Statement,
-    key: &'a str,
+    key: &'a PublicKey,
 }
 
 /// What of `offers` a trusted key has signed for this wasm and this machine, the best first.
@@ -90,7 +132,7 @@ fn usable<'a>(
             Ok((statement, _)) if statement.wasm.hex() != job.digest.to_string() => {
                 ignored.push("it is of other wasm".to_owned());
             }
-            Ok((statement, key)) => signed.push(Candidate { offer, statement, key: key.name() }),
+            Ok((statement, key)) => signed.push(Candidate { offer, statement, key }),
             Err(why) => ignored.push(why.to_string()),
         }
     }
@@ -111,7 +153,7 @@ fn usable<'a>(
         let Statement { target, engine, .. } = &one.statement;
         format!(
             "code for {target} and engine {engine}, which this one is not, signed by {}",
-            one.key
+            one.key.name()
         )
     }));
     usable
@@ -122,19 +164,23 @@ fn fetch(image: &Image, offer: &Offer, statement: &Statement, file: &File) -> Re
     let blob = &offer.blob;
     let (digest, size) = (blob.digest.as_str(), blob.size.to_string());
     let unpacked = statement.size.to_string();
-    let mut child = command(&["blob", &image.name, digest, &size, &unpacked])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .map_err(internal)?;
-    let copied = child.stdout.take().map_or_else(
+    let lost = |e: io::Error| Error::Unusable(format!("the code cannot be fetched: {e}"));
+    let mut child =
+        command(&["blob", &image.name, digest, &size, &unpacked]).spawn().map_err(lost)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let copied = stdout.map_or_else(
         || Err(io::ErrorKind::BrokenPipe.into()),
         |out| copy(out.take(statement.size + 1), file),
     );
-    let status = child.wait().map_err(internal)?;
+    let mut said = String::new();
+    let _ = stderr.map(|err| err.take(4096).read_to_string(&mut said));
+    let status = child.wait().map_err(lost)?;
     let (size, digest) = copied.map_err(internal)?;
-    if !status.success()
-        || (size, digest.to_string().as_str()) != (statement.size, statement.code.hex())
-    {
+    if !status.success() {
+        let why = if said.is_empty() { status.to_string() } else { said.trim().to_owned() };
+        return Err(Error::Unusable(format!("the code cannot be fetched: {why}")));
+    }
+    if (size, digest.to_string().as_str()) != (statement.size, statement.code.hex()) {
         return Err(Error::Unusable("the registry does not send the code that was signed".into()));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `layer`: asks containerd for the image of a container, and for the layer of it that is wasm.
 //!
-//! `layer find ADDRESS NAMESPACE CONTAINER FILE [OWN]` writes an [`Answer`] to standard output;
+//! `layer find ADDRESS NAMESPACE CONTAINER IMAGE FILE [OWN]` writes an [`Answer`] to standard output
+//! (`IMAGE` is the digest that the image must have, or `any`);
 //! `layer read ADDRESS NAMESPACE SHA256 SIZE` writes the layer itself. Image documents are hostile
 //! input: once the process is connected it holds nothing else.
 
@@ -10,7 +11,7 @@ mod grpc;
 
 use super::confine::confine;
 use crate::image::manifest::{self, Found, Wanted};
-use crate::launch::Answer;
+use crate::launch::{ANY, Answer};
 use artifact::digest::Digest;
 use containerd::{Containerd, Error};
 use std::io::{self, Write};
@@ -28,19 +29,21 @@ const LIMITS: [(u32, u64); 4] = [
 
 pub fn run(order: &[&str]) -> ExitCode {
     let done = match *order {
-        ["find", address, namespace, container, file] => {
-            find(address, namespace, container, Wanted { word: file, own: None })
+        ["find", address, namespace, container, image, file] => {
+            find(address, namespace, container, image, Wanted { word: file, own: None })
         }
-        ["find", address, namespace, container, file, own] => {
-            find(address, namespace, container, Wanted { word: file, own: Some(own) })
+        ["find", address, namespace, container, image, file, own] => {
+            find(address, namespace, container, image, Wanted { word: file, own: Some(own) })
         }
         ["read", address, namespace, digest, size] => match (Digest::parse(digest), size.parse()) {
             (Some(digest), Ok(size)) => read(address, namespace, &digest, size),
             _ => Err(format!("bad digest {digest} or size {size}")),
         },
-        _ => Err("usage: layer find ADDRESS NAMESPACE CONTAINER FILE [OWN] | layer read ADDRESS \
+        _ => Err(
+            "usage: layer find ADDRESS NAMESPACE CONTAINER IMAGE FILE [OWN] | layer read ADDRESS \
                   NAMESPACE SHA256 SIZE"
-            .into()),
+                .into(),
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,9 +54,15 @@ pub fn run(order: &[&str]) -> ExitCode {
     }
 }
 
-fn find(address: &str, namespace: &str, container: &str, wanted: Wanted<'_>) -> Result<(), String> {
+fn find(
+    address: &str,
+    namespace: &str,
+    container: &str,
+    only: &str,
+    wanted: Wanted<'_>,
+) -> Result<(), String> {
     let mut containerd = connect(address, namespace)?;
-    let answer = match ask(&mut containerd, container, wanted) {
+    let answer = match ask(&mut containerd, container, only, wanted) {
         Ok(answer) => answer,
         Err(e) => Answer::Nothing(Some(e.to_string())),
     };
@@ -61,11 +70,23 @@ fn find(address: &str, namespace: &str, container: &str, wanted: Wanted<'_>) -> 
     io::stdout().write_all(&json).map_err(|e| e.to_string())
 }
 
-fn ask(containerd: &mut Containerd, container: &str, wanted: Wanted<'_>) -> Result<Answer, Error> {
+fn ask(
+    containerd: &mut Containerd,
+    container: &str,
+    only: &str,
+    wanted: Wanted<'_>,
+) -> Result<Answer, Error> {
     let (image, target) = match container::image(containerd, container) {
         Ok(image) => image,
         Err(why) => return Ok(Answer::Nothing(Some(why))),
     };
+    if only != ANY && only != target.digest {
+        return Ok(Answer::Unusable(format!(
+            "image {image} is another one now ({}) than was checked for this container ({only}); make \
+             the container anew",
+            target.digest
+        )));
+    }
     let mut read = |blob: &manifest::Descriptor| {
         containerd.blob(&blob.digest, blob.size).map_err(|e| e.to_string())
     };

@@ -1,11 +1,15 @@
 //! `fetch`: asks the registry of an image, whose answers are hostile input. The process has no more of
-//! the host than a user who is nobody, and the network.
+//! the host than a user who is nobody, files that everybody may read, and the network. Its parent, which
+//! reads nothing, has the clock, and ends all of it.
 //!
 //! `fetch signatures IMAGE DIGEST` and `fetch code IMAGE DIGEST WASM` write JSON to standard output,
 //! `fetch blob IMAGE DIGEST SIZE UNPACKED` the unpacked blob.
 
 use crate::cli::confine;
+use crate::sys;
+use crate::sys::fork::PidNamespace;
 use flate2::write::GzDecoder;
+use nix::sys::wait::{WaitStatus, waitpid};
 use registry::credentials::Keeper;
 use registry::{
     Access, BlobReader, Digest, Hasher, Host, Registry, Repository, Settings, Transport,
@@ -19,7 +23,7 @@ use std::time::Duration;
 /// How long nothing may move.
 const STALL: Duration = Duration::from_secs(5);
 
-/// How long all of it may take, in seconds: a container waits for it.
+/// How long all of it may take, in seconds, and for a blob: a container waits for it.
 const PATIENCE: (u32, u32) = (20, 60);
 
 /// (resource, the most that asking a registry may take, in its unit)
@@ -31,6 +35,31 @@ const LIMITS: [(u32, u64); 4] = [
 ];
 
 pub fn run(order: &[&str]) -> ExitCode {
+    match watched(order) {
+        Ok(Some(code)) => code,
+        Ok(None) => answer(order),
+        Err(e) => {
+            eprintln!("cannot ask a registry: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for the process that does it, alone in a pid namespace; in that one gives nothing.
+fn watched(order: &[&str]) -> io::Result<Option<ExitCode>> {
+    sys::process::die_with_parent()?;
+    // Looking for credentials is in it.
+    nix::unistd::alarm::set(if order.first() == Some(&"blob") { PATIENCE.1 } else { PATIENCE.0 });
+    let Some(child) = sys::fork::fork_into(PidNamespace::New)? else {
+        sys::process::die_with_parent()?;
+        return Ok(None);
+    };
+    let ended = waitpid(child, None)?;
+    let failed = !matches!(ended, WaitStatus::Exited(_, 0));
+    Ok(Some(ExitCode::from(u8::from(failed))))
+}
+
+fn answer(order: &[&str]) -> ExitCode {
     let done = match *order {
         ["signatures", image, digest] => json(image, digest, |repository, image| async move {
             trust::image::fetch(&repository, &image).await
@@ -70,7 +99,7 @@ where
     F: Future<Output = Result<T, registry::Error>>,
 {
     let digest = digest_of(digest)?;
-    let repository = repository(image, PATIENCE.0)?;
+    let repository = repository(image)?;
     let answer = wait(ask(repository, digest))?.map_err(words)?;
     let json = serde_json::to_vec(&answer).map_err(words)?;
     io::stdout().write_all(&json).map_err(words)
@@ -79,7 +108,7 @@ where
 /// Writes a compressed blob of `size` bytes unpacked, up to `unpacked` bytes of it.
 fn blob(image: &str, digest: &str, size: u64, unpacked: u64) -> Result<(), String> {
     let blob = trust::code::layer(digest_of(digest)?, size);
-    let repository = repository(image, PATIENCE.1)?;
+    let repository = repository(image)?;
     wait(async {
         let mut out = GzDecoder::new(Limited { out: io::stdout().lock(), left: unpacked });
         let mut reader = BlobReader::new(&repository, &blob, 0, Hasher::default());
@@ -91,14 +120,16 @@ fn blob(image: &str, digest: &str, size: u64, unpacked: u64) -> Result<(), Strin
 }
 
 /// The repository of `image`; from here on this process has no more than it takes to ask there.
-fn repository(image: &str, patience: u32) -> Result<Repository, String> {
+fn repository(image: &str) -> Result<Repository, String> {
     let Some((host, path)) = trust::policy::place(image) else {
         return Err(format!("{image} does not name a registry"));
     };
     let host = Host::new(host, false, false)?;
     // Root's own, as for root's docker; a helper may run for them.
-    let credential = Keeper::of_user().and_then(|keeper| keeper.get(&host)).map_err(words)?;
-    nix::unistd::alarm::set(patience);
+    let credential = Keeper::of_user().and_then(|keeper| keeper.get(&host)).unwrap_or_else(|e| {
+        eprintln!("{e}; {} is asked without credentials", host.name());
+        None
+    });
     confine::online(&LIMITS).map_err(|e| format!("cannot lock the reader in: {e}"))?;
     let settings = Settings { plain_http: false, ca: None, stall: STALL, retries: 1 };
     let registry = Registry::with(Arc::new(Transport::new(settings)), host, credential);
@@ -107,7 +138,11 @@ fn repository(image: &str, patience: u32) -> Result<Repository, String> {
 
 fn wait<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(words)?.block_on(work))
+    let runtime = runtime.map_err(words)?;
+    let done = runtime.block_on(work);
+    // A lookup of a name may still go on, for which nobody waits.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 fn digest_of(text: &str) -> Result<Digest, String> {

@@ -9,11 +9,12 @@ mod fetch;
 pub use fetch::run as fetch;
 
 use super::layer::{Connection, container};
-use crate::launch::{FORBIDDEN, in_role, is_proxy};
+use crate::launch::{FORBIDDEN, Signed, in_role, way_to_registries};
 use artifact::cache::DEFAULT_ROOT;
 use registry::Digest;
 use std::fmt::Display;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use trust::image::{Signature, signer};
@@ -62,46 +63,57 @@ fn internal(error: impl Display) -> Refusal {
 }
 
 fn image(address: &str, namespace: &str, container: &str) -> Result<(), Refusal> {
-    let rules: Vec<Rule> = serde_json::from_reader(io::stdin().lock()).map_err(internal)?;
+    let sets: Vec<Vec<Rule>> = serde_json::from_reader(io::stdin().lock()).map_err(internal)?;
     let image = image_of(address, namespace, container)
         .map_err(|why| Refusal::Forbidden(format!("only signed images run here, and {why}")))?;
-    let Image { name, digest } = &image;
-    let forbidden = |why: &dyn Display| {
-        let words = format!("image {name} ({digest}) must not run here: {why}");
-        Err(Refusal::Forbidden(words))
-    };
-    let Some(rule) = policy::rule(&rules, policy::repository(name)) else {
-        return forbidden(&"SignedImages has no entry for it");
-    };
-    let kept = Kept::at(&Path::new(DEFAULT_ROOT).with_file_name("signatures"));
-    let mut signatures = kept.get(digest);
-    let mut why = signer(&signatures, digest, &rule.keys);
-    let mut unreachable = None;
-    if why.is_err() {
-        match fetched(&image) {
-            Ok(fresh) => {
-                signatures = fresh;
-                why = signer(&signatures, digest, &rule.keys);
-                if why.is_ok()
-                    && let Err(e) = kept.put(digest, &signatures)
-                {
-                    eprintln!("the signatures of {name} cannot be kept: {e}");
-                }
-            }
-            Err(e) => unreachable = Some(e),
-        }
+    let mut signatures = Signatures::of(&image);
+    let signers = sets.iter().map(|rules| signatures.checked(rules));
+    let signers = signers.collect::<Result<Vec<_>, _>>().map_err(|why| {
+        let Image { name, digest } = &image;
+        Refusal::Forbidden(format!("image {name} ({digest}) must not run here: {why}"))
+    })?;
+    let words = format!("{} is signed by the owner of {}", image.name, signers.join(" and "));
+    let answer = Signed { image: image.digest.to_string(), words };
+    serde_json::to_writer(io::stdout().lock(), &answer).map_err(internal)
+}
+
+/// The signatures of an image: those that this node keeps, and those of the registry if they are needed.
+struct Signatures<'a> {
+    image: &'a Image,
+    kept: Kept,
+    known: Vec<Signature>,
+    /// What the registry has, once it was asked.
+    fetched: Option<Result<Vec<Signature>, String>>,
+}
+
+impl<'a> Signatures<'a> {
+    fn of(image: &'a Image) -> Self {
+        let kept = Kept::at(&Path::new(DEFAULT_ROOT).with_file_name("signatures"));
+        Self { image, known: kept.get(&image.digest), kept, fetched: None }
     }
-    match (why, unreachable) {
-        (Ok(key), _) => {
-            let said = format!("{name} ({digest}) is signed by the owner of {}", key.name());
-            io::stdout().write_all(said.as_bytes()).map_err(internal)
+
+    /// The key of the rule for the image, whose owner has signed it; else why it must not run.
+    fn checked(&mut self, rules: &[Rule]) -> Result<String, String> {
+        let Image { name, digest } = self.image;
+        let rule = policy::rule(rules, policy::repository(name))
+            .ok_or("SignedImages has no entry for it")?;
+        if let Ok((key, _)) = signer(&self.known, digest, &rule.keys) {
+            return Ok(key.name().to_owned());
         }
-        (Err(_), Some(e)) => forbidden(&format!("its signature cannot be fetched: {e}")),
-        (Err(why), None) => forbidden(&format!(
-            "{why} (SignedImages for {}: {}); `wasm-image sign` signs it",
-            rule.images,
-            rule.keys.iter().map(trust::key::PublicKey::name).collect::<Vec<_>>().join(", ")
-        )),
+        let fetched = self.fetched.get_or_insert_with(|| fetched(self.image));
+        let fetched =
+            fetched.as_ref().map_err(|e| format!("its signature cannot be fetched: {e}"))?;
+        let (key, signature) = signer(fetched, digest, &rule.keys).map_err(|why| {
+            let keys: Vec<_> = rule.keys.iter().map(trust::key::PublicKey::name).collect();
+            let (images, keys) = (&rule.images, keys.join(", "));
+            format!("{why} (SignedImages for {images}: {keys}); `wasm-image sign` signs it")
+        })?;
+        // What nobody here trusts is not kept.
+        self.known.push(signature.clone());
+        if let Err(e) = self.kept.put(digest, &self.known) {
+            eprintln!("the signature of {name} cannot be kept: {e}");
+        }
+        Ok(key.name().to_owned())
     }
 }
 
@@ -135,6 +147,9 @@ pub fn asked(order: &[&str]) -> Result<Vec<u8>, String> {
     match (status.success(), read.and(heard)) {
         (true, Ok(_)) => Ok(answer),
         (true, Err(e)) => Err(e.to_string()),
+        (false, _) if status.signal() == Some(libc::SIGALRM) => {
+            Err("the registry does not answer in time".to_owned())
+        }
         (false, _) if said.is_empty() => Err(format!("what asks the registry ended with {status}")),
         (false, _) => Err(said.trim().to_owned()),
     }
@@ -144,6 +159,6 @@ pub fn asked(order: &[&str]) -> Result<Vec<u8>, String> {
 pub fn command(order: &[&str]) -> Command {
     let mut command = in_role("fetch");
     command.args(order).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.envs(std::env::vars_os().filter(|(name, _)| is_proxy(name)));
+    command.envs(way_to_registries());
     command
 }
