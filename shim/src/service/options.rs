@@ -246,10 +246,10 @@ mod tests {
             let of = |set: Vec<Rule>| set.iter().map(|rule| rule.images.to_string()).collect();
             sets.map(of).collect::<Vec<Vec<_>>>()
         };
-        let nodes = vec!["*".to_owned(), "a.io/team/*".to_owned()];
-        assert_eq!(patterns(None), [nodes.clone()]);
-        assert_eq!(patterns(Some(&any("", "SystemdCgroup = true"))), [nodes.clone()]);
-        assert_eq!(patterns(Some(&any("", "SignedImages = []"))), [nodes]);
+        let nodes = [["*".to_owned(), "a.io/team/*".to_owned()]];
+        assert_eq!(patterns(None), nodes);
+        assert_eq!(patterns(Some(&any("", "SystemdCgroup = true"))), nodes);
+        assert_eq!(patterns(Some(&any("", "SignedImages = []"))), nodes);
         fs::write(&node, rule("*") + &rule("*")).unwrap();
         let error = read_on(None, &node).unwrap_err().to_string();
         assert!(error.contains("two entries for *"), "{error}");
