@@ -14,6 +14,7 @@ mod memory;
 mod module;
 mod outside;
 mod plot;
+mod registry;
 mod sample;
 mod stages;
 mod table;
@@ -25,7 +26,11 @@ use std::path::PathBuf;
 use sample::Figure;
 use world::Peer;
 
-const FIGURES: [&str; 7] = ["launch", "throughput", "memory", "stages", "ctr", "module", "compute"];
+const FIGURES: [&str; 8] =
+    ["launch", "throughput", "memory", "stages", "ctr", "module", "compute", REGISTRY];
+
+/// The one that wants no test host.
+const REGISTRY: &str = "registry";
 
 /// The command line.
 pub struct Args {
@@ -77,6 +82,12 @@ impl Args {
 }
 
 fn main() {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if let Some((registry::MEASURED, words)) =
+        words.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        return registry::measured(words);
+    }
     let args = Args::read(std::env::args()).unwrap_or_else(|usage| {
         eprintln!("{usage}");
         std::process::exit(2);

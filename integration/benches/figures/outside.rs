@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::compute::GUESTS;
 use crate::ctr::IMAGES;
 use crate::sample::Figure;
-use crate::{Args, goals, plot, table};
+use crate::{Args, REGISTRY, goals, plot, registry, table};
 
 pub fn run(args: &Args) {
     let folder = paths::target().join("bench");
@@ -21,8 +21,15 @@ pub fn run(args: &Args) {
     let file = folder.join("figures.json");
     let mut figures = read(&file);
     // `--only ''`: nothing is measured, and what was is published.
-    let new = if args.only.is_empty() { Vec::new() } else { measured(args) };
+    let (here, inside): (Vec<_>, Vec<_>) =
+        args.only.iter().cloned().partition(|name| name == REGISTRY);
+    let mut new = if inside.is_empty() { Vec::new() } else { measured(args, &inside.join(",")) };
+    if !here.is_empty() {
+        new.extend(registry::measure(args.runs.div_ceil(4)));
+    }
+    let commit = commit();
     for figure in new {
+        let figure = Figure { commit: commit.clone(), ..figure };
         figures.retain(|other| other.name != figure.name);
         figures.push(figure);
     }
@@ -52,6 +59,8 @@ fn title(name: &str) -> &str {
         "ctr" => "Whole commands",
         "module" => "A module of 26 MB",
         "compute" => "Computing",
+        "registry" => "100 MB to a registry and back",
+        "registry-memory" => "Memory that it takes to move 100 MB",
         other => other,
     }
 }
@@ -78,7 +87,7 @@ fn read(file: &Path) -> Vec<Figure> {
 }
 
 /// Runs this program again, in a test host that has everything.
-fn measured(args: &Args) -> Vec<Figure> {
+fn measured(args: &Args, only: &str) -> Vec<Figure> {
     let bed = bed(Suite::Forky, Cgroup::V1);
     let share = bed.share();
     let copy = |from: &Path, to: &str| {
@@ -118,9 +127,9 @@ fn measured(args: &Args) -> Vec<Figure> {
             format!("/share/bin/{name}")
         })
         .collect();
-    let (runs, only) = (args.runs.to_string(), args.only.join(","));
+    let runs = args.runs.to_string();
     let mut words = vec!["env", "CARGO_TARGET_DIR=/share", "/share/bin/figures", "--inside"];
-    words.extend(["--runs", &runs, "--only", &only]);
+    words.extend(["--runs", &runs, "--only", only]);
     words.extend(others.iter().map(String::as_str));
     let mut child = bed
         .command(&words)
@@ -129,12 +138,10 @@ fn measured(args: &Args) -> Vec<Figure> {
         .spawn()
         .expect("scripts/bed can be run");
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-    let commit = commit();
     let figures = lines
         .map(|line| {
             let json = serde_json::from_str(&line.expect("text")).expect("a line of JSON");
-            let figure = Figure::read(&json).expect("a figure");
-            Figure { commit: commit.clone(), ..figure }
+            Figure::read(&json).expect("a figure")
         })
         .collect();
     let status = child.wait().expect("a child of ours");

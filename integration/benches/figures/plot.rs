@@ -10,8 +10,9 @@ const GAP: f64 = 12.0;
 const TOP: f64 = 62.0;
 
 /// The same one in every picture.
-const COLOURS: [(&str, &str); 6] = [
+const COLOURS: [(&str, &str); 7] = [
     ("wasmtime", "#3b3f9c"),
+    ("wasm-image", "#3b3f9c"),
     ("runc", "#d9772b"),
     ("crun", "#e8b44f"),
     ("floor", "#9a9a9a"),

@@ -89,6 +89,7 @@ impl Figure {
         match self.name.as_str() {
             "processes" | "kilobytes" => "memory",
             "parts" => "stages",
+            "registry-memory" => "registry",
             name => name,
         }
     }

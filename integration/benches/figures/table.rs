@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::plot::number;
 use crate::sample::{Figure, Row};
 use crate::world::US;
-use crate::{ctr, goals};
+use crate::{ctr, goals, registry};
 
 /// The peer that ratios are to.
 const PEER: &str = "runc";
@@ -13,22 +13,22 @@ const PEER: &str = "runc";
 /// A figure as a table in Markdown: what by who.
 pub fn markdown(figure: &Figure) -> String {
     let whos = figure.whos();
-    let compared = whos.contains(&PEER) && whos.len() > 1;
+    let compared = compared(&whos);
     let mut text = format!("| {} |", figure.unit);
     whos.iter().for_each(|who| write!(text, " {who} |").expect("memory"));
-    if compared {
-        text += " wasmtime to runc |";
+    for (own, peer) in &compared {
+        write!(text, " {own} to {peer} |").expect("memory");
     }
     text += "\n|---|";
-    text += &"---|".repeat(whos.len() + usize::from(compared));
+    text += &"---|".repeat(whos.len() + compared.len());
     for what in figure.whats() {
         write!(text, "\n| {what} |").expect("memory");
         for who in &whos {
             let cell = figure.get(what, who).map_or(String::new(), cell);
             write!(text, " {cell} |").expect("memory");
         }
-        if compared {
-            let ratio = ratio(figure, what, US);
+        for (own, peer) in &compared {
+            let ratio = ratio_to(figure, what, own, peer);
             write!(text, " {} |", ratio.map_or(String::new(), number)).expect("memory");
         }
     }
@@ -42,9 +42,23 @@ fn cell(row: &Row) -> String {
     }
 }
 
+/// Who of `whos` is compared with whom.
+fn compared<'a>(whos: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let own = |name| whos.iter().find(|who| **who == name);
+    match (own(registry::OWN), own(US), own(PEER)) {
+        (Some(own), ..) => whos.iter().filter(|who| *who != own).map(|who| (*own, *who)).collect(),
+        (_, Some(own), Some(peer)) => vec![(own, peer)],
+        _ => Vec::new(),
+    }
+}
+
 /// Of `who` to runc.
 pub fn ratio(figure: &Figure, what: &str, who: &str) -> Option<f64> {
-    Some(figure.get(what, who)?.median / figure.get(what, PEER)?.median)
+    ratio_to(figure, what, who, PEER)
+}
+
+fn ratio_to(figure: &Figure, what: &str, who: &str, peer: &str) -> Option<f64> {
+    Some(figure.get(what, who)?.median / figure.get(what, peer)?.median)
 }
 
 /// The same when the cost of daemon and client is taken off both.

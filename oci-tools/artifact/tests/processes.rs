@@ -18,7 +18,7 @@ const WORKER: &str = "CACHE_WORKER";
 
 /// (which, its code): each byte tells where it belongs.
 fn code(module: u64) -> Vec<u8> {
-    let length = (module + 1) * 10 << 10;
+    let length = (module + 1) * (10 << 10);
     (0..length).map(|at| (at / 7 + module * 31) as u8).collect()
 }
 

@@ -88,6 +88,12 @@ impl Name {
 
     /// The shortest text that docker reads as this name.
     pub fn familiar(&self) -> String {
+        let short = self.short();
+        // Without its registry, a repository `a.b/c` or of 64 digits would be something else.
+        if Self::parse(&short).as_ref() == Ok(self) { short } else { self.to_string() }
+    }
+
+    fn short(&self) -> String {
         let mut short = match (self.domain.as_str(), self.path.strip_prefix("library/")) {
             (DOCKER_HUB, Some(official)) if !official.contains('/') => official.to_owned(),
             (DOCKER_HUB, _) => self.path.clone(),
@@ -180,6 +186,8 @@ mod tests {
             ("localhost:5000/a/b:c", "localhost:5000/a/b:c", "localhost:5000/a/b:c"),
             ("ghcr.io/a/b__c-d", "ghcr.io/a/b__c-d:latest", "ghcr.io/a/b__c-d"),
             ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            ("docker.io/localhost/c:1", "docker.io/localhost/c:1", "docker.io/localhost/c:1"),
         ] {
             let name = Name::parse(typed).expect(typed);
             assert_eq!((name.to_string().as_str(), name.familiar().as_str()), (full, familiar));
@@ -217,5 +225,20 @@ mod tests {
     #[test]
     fn upper_case_is_answered_with_the_name_in_lower_case() {
         assert_eq!(Name::parse("Hello"), Err(Error::Upper("hello".to_owned())));
+    }
+
+    #[test]
+    fn any_name_reads_back_as_it_is_shown() {
+        let part = "(docker\\.io|localhost|[a-zA-Z0-9.:_-]{1,6}|[0-9a-f]{64}|library|\\[::1\\])";
+        let pattern = format!("{part}(/{part}){{0,2}}(:[a-zA-Z0-9._-]{{1,5}})?");
+        let texts = proptest::string::string_regex(&pattern).unwrap();
+        let taken = std::cell::Cell::new(0);
+        hostile::check("names", 5000, texts, |text| {
+            let Ok(name) = Name::parse(&text) else { return };
+            taken.set(taken.get() + 1);
+            assert_eq!(Name::parse(&name.to_string()).as_ref(), Ok(&name));
+            assert_eq!(Name::parse(&name.familiar()).as_ref(), Ok(&name));
+        });
+        assert!(taken.get() > 1000, "{} were names", taken.get());
     }
 }

@@ -13,8 +13,8 @@ use http_body::{Frame, SizeHint};
 
 use crate::Meter;
 
-/// How much is read at once.
-const PIECE: u64 = 128 << 10;
+/// How much is read at once. The allocator gives longer stretches back to the system each time.
+const PIECE: u64 = 64 << 10;
 
 /// A body that can be sent more than once.
 #[derive(Clone)]

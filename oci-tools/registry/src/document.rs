@@ -182,8 +182,10 @@ impl Document {
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(BadDocument::NotJson);
         }
-        let raw: Raw =
-            serde_json::from_slice(bytes).map_err(|error| BadDocument::Shape(error.to_string()))?;
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| {
+            // It quotes what it did not expect, however long that is.
+            BadDocument::Shape(printable(&error.to_string()))
+        })?;
         let essence = announced.and_then(|text| text.split(';').next()).map(str::trim);
         // Registries on plain web servers announce nothing better.
         let announced = essence.filter(|text| {
@@ -313,5 +315,53 @@ mod tests {
     fn words_of_others_stay_on_one_line() {
         assert_eq!(printable("a\n\u{1b}[2Jb"), "a  [2Jb");
         assert_eq!(printable(&"x".repeat(400)).chars().count(), 301);
+    }
+
+    #[test]
+    fn any_document_is_refused_in_few_words_or_has_an_end() {
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media::MANIFEST, "config": blob("c", 1),
+            "layers": [blob("l", 2), blob("m", 3)], "annotations": { "a": "b" },
+        });
+        let mut entry = blob("x", 4);
+        entry["platform"] = json!({ "os": "wasi", "architecture": "wasm", "variant": "v1" });
+        let index = json!({
+            "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [entry, blob("y", 5)],
+        });
+        let read = std::cell::Cell::new(0);
+        for document in [manifest, index] {
+            hostile::check("documents", 2000, hostile::changed(document), |document| {
+                for announced in [None, Some(media::MANIFEST), Some(media::INDEX)] {
+                    let descriptors = match parse(&document, announced) {
+                        Ok((Document::Manifest(manifest), _)) => {
+                            assert!(manifest.blobs().count() <= MAX_LAYERS + 1);
+                            manifest.layers
+                        }
+                        Ok((Document::Index(manifests), _)) => manifests,
+                        Err(error) => {
+                            let words = error.to_string();
+                            assert!(words.len() < 2000, "{} bytes", words.len());
+                            assert!(!words.contains(char::is_control), "{words:?}");
+                            continue;
+                        }
+                    };
+                    read.set(read.get() + 1);
+                    for descriptor in descriptors {
+                        let text = serde_json::to_string(&descriptor).unwrap();
+                        assert_eq!(serde_json::from_str::<Descriptor>(&text).unwrap(), descriptor);
+                    }
+                }
+            });
+        }
+        assert!(read.get() > 1000, "{} were read", read.get());
+    }
+
+    #[test]
+    fn any_text_is_no_platform_or_reads_as_it_is_written() {
+        hostile::check("platforms", 2000, hostile::text(), |text| {
+            if let Ok(platform) = text.parse::<Platform>() {
+                assert_eq!(platform.to_string(), text);
+            }
+        });
     }
 }

@@ -5,13 +5,21 @@ use std::mem;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::document::Descriptor;
 use crate::error::Error;
 use crate::repository::{Repository, header};
 use crate::retry::Retry;
 use crate::transport::Pace;
+
+/// From so many bytes on, a blob is hashed on a thread of its own.
+const LONG: u64 = 1 << 20;
+
+/// So many pieces may wait to be hashed.
+const WAITING: usize = 4;
 
 /// Gives the bytes of a blob in order, each once, never more than the descriptor says, and the last
 /// of them only when all together have the digest that it says.
@@ -20,10 +28,55 @@ pub struct BlobReader<'a> {
     descriptor: Descriptor,
     what: String,
     at: u64,
-    hasher: Hasher,
+    hashing: Hashing,
     retry: Retry,
     stream: Option<Stream>,
     ended: bool,
+}
+
+/// A digest on the way: hashing takes as long as receiving, so it is done beside that where it is
+/// worth a thread.
+enum Hashing {
+    Here(Hasher),
+    Beside(mpsc::Sender<Bytes>, JoinHandle<Hasher>),
+}
+
+impl Hashing {
+    async fn take(&mut self, bytes: &Bytes, size: u64) {
+        if let Self::Here(hasher) = self
+            && size >= LONG
+        {
+            let mut hasher = mem::take(hasher);
+            let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
+            let work = spawn_blocking(move || {
+                while let Some(bytes) = waiting.blocking_recv() {
+                    hasher.update(&bytes);
+                }
+                hasher
+            });
+            *self = Self::Beside(pieces, work);
+        }
+        match self {
+            Self::Here(hasher) => hasher.update(bytes),
+            Self::Beside(pieces, _) => {
+                pieces.send(bytes.clone()).await.expect("it takes all that comes");
+            }
+        }
+    }
+
+    /// Of all that it took.
+    async fn digest(&mut self) -> Digest {
+        let hasher = match mem::replace(self, Self::Here(Hasher::default())) {
+            Self::Here(hasher) => hasher,
+            Self::Beside(pieces, work) => {
+                drop(pieces);
+                work.await.expect("to hash is not to panic")
+            }
+        };
+        let digest = hasher.digest();
+        *self = Self::Here(hasher);
+        digest
+    }
 }
 
 struct Stream {
@@ -48,7 +101,7 @@ impl<'a> BlobReader<'a> {
             descriptor: descriptor.clone(),
             what,
             at,
-            hasher,
+            hashing: Hashing::Here(hasher),
             retry: Retry::new(repository.registry.transport.settings.retries),
             stream: None,
             ended: false,
@@ -63,7 +116,7 @@ impl<'a> BlobReader<'a> {
     /// Begins anew at the first byte.
     pub(crate) fn rewind(&mut self) {
         (self.at, self.stream, self.ended) = (0, None, false);
-        self.hasher = Hasher::default();
+        self.hashing = Hashing::Here(Hasher::default());
     }
 
     /// The next bytes; `None` when all were given.
@@ -88,7 +141,8 @@ impl<'a> BlobReader<'a> {
         let size = self.descriptor.size;
         // Also of an empty blob, or one that was all there, the digest is checked.
         if self.at == size && self.stream.is_none() {
-            self.check()?;
+            self.ended = true;
+            self.check_digest().await?;
             return Ok(None);
         }
         if self.stream.is_none() {
@@ -115,21 +169,16 @@ impl<'a> BlobReader<'a> {
         if len > size - self.at {
             return Err(self.size("more"));
         }
-        self.hasher.update(&bytes);
+        self.hashing.take(&bytes, size).await;
         self.at += len;
         if self.at == size {
-            self.check_digest()?;
+            self.check_digest().await?;
         }
         Ok(Some(bytes))
     }
 
-    fn check(&mut self) -> Result<(), Error> {
-        self.ended = true;
-        self.check_digest()
-    }
-
-    fn check_digest(&self) -> Result<(), Error> {
-        let actual = self.hasher.digest();
+    async fn check_digest(&mut self) -> Result<(), Error> {
+        let actual = self.hashing.digest().await;
         if actual != self.descriptor.digest {
             return Err(Error::Digest { what: self.what.clone(), actual });
         }

@@ -74,7 +74,7 @@ pub enum Error {
         said: String,
     },
     /// Any other status.
-    #[error("{what}: {host} answers with status {status}{said}")]
+    #[error("{what}: {host} answers with status {status}{said}{}", advice_on_status(*status))]
     Status {
         /// What was asked for.
         what: String,
@@ -192,22 +192,15 @@ fn advice_on(reason: &str) -> &'static str {
     }
 }
 
-fn wait(after: Option<Duration>) -> String {
-    after.map_or(String::new(), |after| format!(", for another {} s", after.as_secs()))
+fn advice_on_status(status: u16) -> &'static str {
+    match status {
+        413 => {
+            "; a proxy before it takes no request that long: send less in one, as by --chunk-size 16MiB"
+        }
+        _ => "",
+    }
 }
 
-/// The innermost causes of an error of reqwest's, whose own words only repeat the URL.
-pub(crate) fn causes(error: &reqwest::Error) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        // Many repeat what they wrap.
-        if !words.last().is_some_and(|last| last.contains(&text)) {
-            words.push(text);
-        }
-        next = cause.source();
-    }
-    let last = words.len().saturating_sub(2);
-    if words.is_empty() { error.to_string() } else { words[last..].join(": ") }
+fn wait(after: Option<Duration>) -> String {
+    after.map_or(String::new(), |after| format!(", for another {} s", after.as_secs()))
 }

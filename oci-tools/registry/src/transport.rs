@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::Meter;
 use crate::body::{Body, Sent};
 use crate::document::printable;
-use crate::error::{Error, causes};
+use crate::error::Error;
 use crate::host::{Host, is_loopback, same_origin};
 
 /// How many redirects lead to a blob; object stores take one.
@@ -43,6 +43,9 @@ pub struct Settings {
     pub stall: Duration,
     /// How often a thing is tried again that failed in passing.
     pub retries: u32,
+    /// No request is longer, in bytes; a longer blob is sent in chunks, each of which costs the
+    /// registry a write to its disk.
+    pub chunk: u64,
 }
 
 /// The HTTP clients, made when they are needed: the system's certificates take a while to read.
@@ -407,6 +410,22 @@ fn complaint(body: &[u8]) -> String {
         Some(words) => format!(": {}", printable(&words)),
         None => String::new(),
     }
+}
+
+/// The innermost causes of an error of reqwest's, whose own words only repeat the URL.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Many repeat what they wrap.
+        if !words.last().is_some_and(|last| last.contains(&text)) {
+            words.push(text);
+        }
+        next = cause.source();
+    }
+    let last = words.len().saturating_sub(2);
+    if words.is_empty() { error.to_string() } else { words[last..].join(": ") }
 }
 
 #[cfg(test)]

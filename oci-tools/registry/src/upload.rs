@@ -1,5 +1,5 @@
 //! A blob on its way into a repository: it is there already, or another repository has it, or it is
-//! sent; a small one whole, a big one in chunks, from where the registry says that it broke off.
+//! sent; a short one at once, a long one in chunks, from where the registry says that it broke off.
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#push>
 
@@ -19,10 +19,11 @@ use crate::repository::{Repository, header};
 use crate::retry::Retry;
 use crate::transport::{location, upload_location};
 
-/// A blob of at most so many bytes is sent whole; a longer one in chunks of as many.
-const FILE_CHUNK: u64 = 16 << 20;
+/// A blob of at most so many bytes is sent with the request that ends the upload. A longer one is sent
+/// before that, for only so can it go on from where it broke off.
+const SHORT: u64 = 16 << 20;
 
-/// The same for a blob that comes from another registry, of which a chunk is held in memory.
+/// The longest chunk of a blob that comes from another registry, of which a chunk is held in memory.
 const REMOTE_CHUNK: u64 = 4 << 20;
 
 /// The longest chunk that a registry may demand.
@@ -118,12 +119,14 @@ impl Repository {
             Start::At { url, chunk_min } => (url, chunk_min),
         };
         let chunk = match source {
-            Source::File(_) => FILE_CHUNK.max(chunk_min),
-            Source::Remote(_) => REMOTE_CHUNK.max(chunk_min),
+            Source::File(_) => self.registry.transport.settings.chunk.max(chunk_min),
+            Source::Remote(_) => {
+                REMOTE_CHUNK.min(self.registry.transport.settings.chunk).max(chunk_min)
+            }
         };
         let (mut at, size) = (0, descriptor.size);
         let mut pieces = Pieces { source, rest: Bytes::new(), held: Bytes::new(), held_at: 0 };
-        if size > chunk && !whole {
+        if size > chunk.min(SHORT) && !whole {
             *done = 1;
             while at < size {
                 let body = pieces.piece(at, chunk.min(size - at)).await?;

@@ -23,6 +23,9 @@ const MAX_TRIED: usize = 8;
 /// What a person is told of at most, of names and of characters of one.
 const NAMED: (usize, usize) = (10, 100);
 
+/// The longest words of the parser's that a person is told, in bytes.
+const LONGEST_WHY: usize = 300;
+
 /// The systems of a platform that means WebAssembly, best first. The image specification takes them
 /// from Go; the field settled on `wasi`.
 const SYSTEMS: [&str; 3] = [media::OS, media::OS_PREVIEW_2, media::OS_PREVIEW_1];
@@ -277,7 +280,11 @@ fn parse<'a, T: Deserialize<'a>>(
     serde_json::from_slice(bytes).map_err(|e| Error::Malformed {
         digest: shown(&target.digest),
         what,
-        why: e.to_string(),
+        // It quotes what it did not expect, however long that is.
+        why: match e.to_string() {
+            words if words.len() <= LONGEST_WHY => words,
+            words => format!("{} at line {} column {}", shown(&words), e.line(), e.column()),
+        },
     })
 }
 

@@ -130,3 +130,6 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
 fn invalid(field: impl Into<String>, why: impl Into<String>) -> Error {
     Error::Invalid { field: field.into(), why: why.into() }
 }
+
+#[cfg(test)]
+mod tests;

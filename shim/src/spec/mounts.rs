@@ -3,7 +3,7 @@
 use super::{Error, invalid};
 use nix::mount::MsFlags;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What kind of thing a mount brings into the rootfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Mount {
     /// # Errors
     /// When it lacks a source, or asks for an idmapped mount.
     pub fn new(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Self, Error> {
-        let destination = Path::new("/").join(mount.destination());
+        let destination = absolute(mount.destination());
         let field = || format!("mounts: {}", destination.display());
         if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
             return Err(Error::Unsupported { field: field(), why: "idmapped mounts".into() });
@@ -193,6 +193,19 @@ impl Mount {
     }
 }
 
+/// The path from the root, without `.` and `..`, as runc reads a destination.
+fn absolute(path: &Path) -> PathBuf {
+    let mut absolute = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => absolute.push(name),
+            Component::ParentDir => drop(absolute.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    absolute
+}
+
 /// Mount options, sorted into what each is for.
 struct Options<'a> {
     bind: Option<bool>,
@@ -241,6 +254,16 @@ mod tests {
 
     fn mount(value: serde_json::Value) -> Result<Mount, Error> {
         Mount::new(&serde_json::from_value(value).unwrap(), Path::new("/bundle"))
+    }
+
+    #[test]
+    fn a_destination_is_a_path_from_the_root() {
+        for (written, meant) in
+            [("/a/b", "/a/b"), ("a", "/a"), ("/a/../b/.", "/b"), ("../../etc", "/etc"), ("", "/")]
+        {
+            let mount = mount(json!({ "destination": written, "type": "tmpfs" })).unwrap();
+            assert_eq!(mount.destination, Path::new(meant), "{written}");
+        }
     }
 
     #[test]

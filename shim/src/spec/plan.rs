@@ -128,7 +128,11 @@ pub struct Hooks {
 }
 
 impl Plan {
-    pub(super) fn new(spec: oci::Spec, bundle: &Path, id: &str) -> Result<Self, Error> {
+    /// What `spec`, of the bundle at `bundle`, says of the container `id`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn new(spec: oci::Spec, bundle: &Path, id: &str) -> Result<Self, Error> {
         let mut process = spec.process().clone().ok_or(Error::Missing("process"))?;
         if process.args().as_ref().is_none_or(Vec::is_empty) {
             process.set_args(Some(vec![ONLY_PROGRAM.into()]));

@@ -35,6 +35,11 @@ pub struct NetworkArgs {
     /// How often to try again what failed in passing
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub retries: u32,
+
+    /// Send no more than this in one request, for registries behind a proxy that takes no more; what
+    /// breaks off goes on within it
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = artifact::amount::bytes)]
+    pub chunk_size: u64,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -189,4 +189,33 @@ mod tests {
         assert!(inside(Path::new("a/../../x")).is_err());
         assert_eq!(inside(Path::new("./a/b")).unwrap(), Path::new("a/b"));
     }
+
+    #[test]
+    fn any_tar_is_refused_or_gives_the_file_or_a_place_in_the_image() {
+        let wasm = b"\0asm\x01\0\0\0";
+        let (files, links) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        hostile::check("layers", 4000, hostile::tars("app.wasm", wasm), |tar| {
+            let Ok(layer) = read(tar.as_slice(), Path::new("app.wasm")) else { return };
+            assert!(layer.files <= tar.len() / 512);
+            if let Some(link) = &layer.link {
+                let inside = |part| matches!(part, Component::Normal(_));
+                assert!(link.components().all(inside), "{link:?}");
+                links.set(links.get() + 1);
+            }
+            if let Some(bytes) = &layer.wasm {
+                assert!(bytes.starts_with(b"\0asm") && bytes.len() <= tar.len());
+                assert!(layer.link.is_none() && !layer.other);
+                files.set(files.get() + 1);
+            }
+        });
+        assert!(files.get() > 100 && links.get() > 50, "{} {}", files.get(), links.get());
+    }
+
+    #[test]
+    fn any_path_stays_in_the_image() {
+        hostile::check("paths", 3000, hostile::text(), |text| {
+            let path = normal(Path::new(&text));
+            assert!(path.components().all(|part| matches!(part, Component::Normal(_))), "{path:?}");
+        });
+    }
 }

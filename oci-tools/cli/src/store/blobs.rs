@@ -112,6 +112,12 @@ impl Draft {
         }
     }
 
+    /// The same file, for who waits for the disk meanwhile. An error of that is told once, to who
+    /// asks first, so it must not be left at that.
+    pub fn file(&self) -> Result<File> {
+        self.file.try_clone().context("cannot write to the image store")
+    }
+
     /// Makes it the blob of `digest`, whose content has been checked.
     pub fn publish(self, store: &Store, digest: &Digest) -> Result<()> {
         self.publish_at(&store.blob_path(digest))

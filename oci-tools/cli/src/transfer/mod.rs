@@ -137,6 +137,7 @@ impl Network {
             ca: args.ca.clone(),
             stall: args.timeout,
             retries: args.retries,
+            chunk: args.chunk_size,
         };
         let transport = Arc::new(Transport::new(settings));
         Self { transport, plain_http: args.plain_http, own_ca: args.ca.is_some() }

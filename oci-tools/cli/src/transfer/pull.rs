@@ -1,10 +1,13 @@
 //! From a registry into the store.
 
+use std::io;
+
 use anyhow::{Context, Result, anyhow};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use registry::{
     Access, BlobReader, Descriptor, Document, Error, Hasher, Outcome, Platform, Repository,
 };
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::image::{Image, Wanted, platform_of};
 use super::progress::Progress;
@@ -101,10 +104,13 @@ async fn fetch(
     }
     let (store, digest) = (store.clone(), blob.digest.clone());
     // To wait for the disk is not to keep other blobs waiting.
-    let published = tokio::task::spawn_blocking(move || draft.publish(&store, &digest)).await;
+    let published = spawn_blocking(move || draft.publish(&store, &digest)).await;
     published.map_err(|lost| anyhow!(lost)).context("cannot write to the image store")??;
     Ok(Outcome::Sent)
 }
+
+/// After so many bytes, those that were written begin to go to the disk.
+const FLUSHED: u64 = 8 << 20;
 
 enum Failure {
     Registry(Error),
@@ -117,10 +123,42 @@ async fn fill(
     mut at: u64,
     meter: &registry::Meter,
 ) -> Result<(), Failure> {
+    let mut flush = Flush::default();
     while let Some(bytes) = reader.next().await.map_err(Failure::Registry)? {
         draft.write_all(&bytes).map_err(Failure::Store)?;
         at += bytes.len() as u64;
         meter(at);
+        flush.after(bytes.len() as u64, draft).await.map_err(Failure::Store)?;
     }
-    Ok(())
+    flush.end().await.map_err(Failure::Store)
+}
+
+/// Has what was written go to the disk while more comes, so that the end has little to wait for.
+#[derive(Default)]
+struct Flush {
+    /// Bytes since the last one began.
+    since: u64,
+    work: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Flush {
+    async fn after(&mut self, written: u64, draft: &Draft) -> Result<()> {
+        self.since += written;
+        let busy = self.work.as_ref().is_some_and(|work| !work.is_finished());
+        if self.since >= FLUSHED && !busy {
+            self.since = 0;
+            self.end().await?;
+            let file = draft.file()?;
+            self.work = Some(spawn_blocking(move || file.sync_data()));
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        let Some(work) = self.work.take() else {
+            return Ok(());
+        };
+        let flushed = work.await.context("cannot write to the image store")?;
+        flushed.context("cannot write to the image store")
+    }
 }

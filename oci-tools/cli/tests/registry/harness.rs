@@ -144,6 +144,23 @@ impl Desk {
         output
     }
 
+    /// Runs `oras` or `crane` of scripts/judges, and gives what it said on stdout.
+    #[track_caller]
+    pub fn judge(&self, name: &str, args: &[&str]) -> String {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+            PathBuf::from,
+        );
+        let program = target.join("judges").join(name).join("usr/bin").join(name);
+        assert!(program.exists(), "{} is not there: scripts/judges", program.display());
+        let mut command = Command::new(program.canonicalize().unwrap());
+        command.args(args);
+        self.surround(&mut command);
+        let output = command.env("HOME", self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{name} {args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The digest of the image `name` as skopeo copies it out of the registry.
     #[track_caller]
     pub fn judged(&self, name: &str, flags: &[&str]) -> String {

@@ -1,6 +1,7 @@
 //! Images go to the real registry and come back, and skopeo finds them the same.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -57,6 +58,80 @@ fn what_skopeo_pushes_is_pulled_in_both_forms() {
         assert_eq!(report["digest"], desk.judged(&again, &OPEN));
     }
     desk.check_blobs();
+}
+
+/// Whether an OCI layout has the image.
+fn holds(layout: &Path, digest: &str) -> bool {
+    let index = fs::read(layout.join("index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    index["manifests"].as_array().unwrap().iter().any(|entry| entry["digest"] == digest)
+}
+
+#[test]
+fn what_is_pushed_oras_and_crane_pull_with_the_same_digest() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    for form in ["image", "artifact", "index"] {
+        let name = registry.name(&format!("{form}:1"));
+        let report = desk.json(&["build", "hello.wat", "-t", &name, "--form", form]);
+        desk.ok(&["push", &name]);
+        let pushed = desk.json(&["pull", &name, "--all"])["digest"].as_str().unwrap().to_owned();
+
+        let out = desk.path(&format!("oras-{form}"));
+        let to = format!("{}:1", out.display());
+        desk.judge("oras", &["cp", "--from-plain-http", &name, "--to-oci-layout", &to]);
+        assert!(holds(&out, &pushed), "{form}");
+        let described = ["manifest", "fetch", "--plain-http", "--descriptor", &name];
+        let described: Value = serde_json::from_str(&desk.judge("oras", &described)).unwrap();
+        assert_eq!(described["digest"], pushed, "{form}");
+
+        assert_eq!(desk.judge("crane", &["digest", "--insecure", &name]).trim(), pushed, "{form}");
+        let out = desk.path(&format!("crane-{form}"));
+        let to = out.display().to_string();
+        desk.judge("crane", &["pull", "--insecure", "--format", "oci", &name, &to]);
+        assert!(holds(&out, &pushed), "{form}");
+        if form == "image" {
+            assert_eq!(report["image"]["manifest"], pushed);
+            desk.judge("crane", &["validate", "--insecure", "--remote", &name]);
+        }
+    }
+}
+
+#[test]
+fn what_oras_and_crane_push_is_pulled_with_the_same_digest() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let digest = desk.build("hello", 3 << 20);
+    fs::create_dir(desk.path("layout")).unwrap();
+    let unpacked = std::process::Command::new("tar")
+        .args(["-xf", "hello.tar", "-C", "layout"])
+        .current_dir(desk.path(""))
+        .status();
+    assert!(unpacked.unwrap().success());
+    let layout = desk.path("layout").display().to_string();
+
+    let name = registry.name("by-oras:1");
+    let from = format!("{layout}:latest");
+    desk.judge("oras", &["cp", "--from-oci-layout", &from, "--to-plain-http", &name]);
+    assert_eq!(Desk::new().json(&["pull", &name])["digest"], digest);
+
+    let name = registry.name("by-crane:1");
+    desk.judge("crane", &["push", "--insecure", &layout, &name]);
+    assert_eq!(Desk::new().json(&["pull", &name])["digest"], digest);
+
+    // A file that oras makes an artifact of.
+    let name = registry.name("artifact:1");
+    desk.file("app.wasm", b"\0asm\x01\0\0\0");
+    desk.judge("oras", &["push", "--plain-http", &name, "app.wasm:application/wasm"]);
+    let described = ["manifest", "fetch", "--plain-http", "--descriptor", &name];
+    let described: Value = serde_json::from_str(&desk.judge("oras", &described)).unwrap();
+    let other = Desk::new();
+    assert_eq!(other.json(&["pull", &name])["digest"], described["digest"]);
+    let copy = registry.name("artifact:copy");
+    other.ok(&["tag", &name, &copy]);
+    other.ok(&["push", &copy]);
+    assert_eq!(
+        desk.judge("crane", &["digest", "--insecure", &copy]).trim(),
+        described["digest"].as_str().unwrap()
+    );
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use crate::harness::{Desk, sha256};
 use crate::server::{Reply, Request, Server};
 
-/// Larger than one chunk of an upload, in bytes.
+/// Larger than one chunk of an upload, in bytes, and how it is sent.
 const BIG: usize = 40 << 20;
+const IN_CHUNKS: [&str; 2] = ["--chunk-size", "16MiB"];
 
 /// A registry that takes everything, but for what `lie` answers otherwise.
 fn taker(lie: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
@@ -69,7 +70,7 @@ fn an_upload_goes_on_where_the_registry_says_that_it_broke_off() {
     });
     let name = server.name("x");
     desk.build(&name, BIG);
-    let report = desk.json(&["push", &name]);
+    let report = desk.json(&["push", &name, IN_CHUNKS[0], IN_CHUNKS[1]]);
     let layer = report["blobs"].as_array().unwrap().iter().max_by_key(|b| b["size"].as_u64());
     assert_eq!(sha256(&got.lock().unwrap().0), layer.unwrap()["digest"].as_str().unwrap());
 }
@@ -97,7 +98,7 @@ fn a_registry_that_forgets_an_upload_gets_it_anew() {
     });
     let name = server.name("x");
     desk.build(&name, BIG);
-    desk.ok(&["push", &name]);
+    desk.ok(&["push", &name, IN_CHUNKS[0], IN_CHUNKS[1]]);
     let begun = server.requests().iter().filter(|r| r.method() == "POST").count();
     assert_eq!(begun, 3, "the configuration once, the layer twice");
 }
@@ -108,10 +109,22 @@ fn a_registry_without_chunks_gets_a_blob_whole() {
     let server = taker(|request| (request.method() == "PATCH").then(|| Reply::status(405)));
     let name = server.name("x");
     desk.build(&name, BIG);
-    desk.ok(&["push", &name]);
+    desk.ok(&["push", &name, IN_CHUNKS[0], IN_CHUNKS[1]]);
     let requests = server.requests();
     let longest = requests.iter().filter(|r| r.method() == "PUT").map(|r| r.body.len()).max();
     assert!(longest.unwrap() > BIG);
+}
+
+#[test]
+fn behind_a_proxy_that_takes_short_requests_a_blob_goes_in_short_chunks() {
+    let desk = Desk::new();
+    let long = |request: &Request| request.body.len() > 1 << 20;
+    let server = taker(move |request| long(request).then(|| Reply::status(413)));
+    let name = server.name("x");
+    desk.build(&name, 3 << 20);
+    let said = desk.fail(&["push", &name]);
+    assert!(said.contains("status 413") && said.contains("--chunk-size"), "{said}");
+    desk.ok(&["push", &name, "--chunk-size", "1MiB"]);
 }
 
 #[test]
@@ -171,6 +184,6 @@ fn a_registry_that_has_more_than_it_was_sent_is_not_believed() {
     let desk = Desk::new();
     let name = server.name("x");
     desk.build(&name, BIG);
-    let said = desk.fail(&["push", &name]);
+    let said = desk.fail(&["push", &name, IN_CHUNKS[0], IN_CHUNKS[1]]);
     assert!(said.contains("it says that it has 100000000000 bytes of 16777216 sent"), "{said}");
 }

@@ -97,4 +97,26 @@ mod tests {
             assert_eq!(challenges[0].get("realm"), None, "{header}");
         }
     }
+
+    #[test]
+    fn any_header_gives_no_more_than_it_holds() {
+        let header =
+            r#"Basic realm="a \"b\"", Bearer realm="https://h/t",service=s, scope="x:y:pull""#;
+        let bytes: Vec<_> = header.bytes().map(serde_json::Value::from).collect();
+        hostile::check("challenges", 3000, hostile::changed(bytes.into()), |bytes| {
+            let bytes: Vec<u8> = match bytes.as_array() {
+                Some(list) => list.iter().map(|byte| byte.as_u64().unwrap_or(0) as u8).collect(),
+                None => bytes.to_string().into_bytes(),
+            };
+            let header = String::from_utf8_lossy(&bytes);
+            let mut length = 0;
+            for challenge in parse(&header) {
+                assert!(!challenge.scheme.is_empty());
+                length += challenge.scheme.len();
+                length +=
+                    challenge.parameters.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+            }
+            assert!(length <= header.len(), "{length} of {}", header.len());
+        });
+    }
 }

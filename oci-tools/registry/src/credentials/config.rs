@@ -192,4 +192,29 @@ mod tests {
             error.contains("config.json: it is not a JSON object") && !error.contains("secret")
         );
     }
+
+    #[test]
+    fn any_file_is_refused_or_keeps_what_is_put_into_it() {
+        let document = json!({
+            "auths": {
+                "https://one.example/v1/": { "auth": "dTpwOnc=" },
+                "two.example": { "identitytoken": "t", "auth": "" },
+            },
+            "credHelpers": { "five.example": "pass" }, "credsStore": "desktop",
+        });
+        let ours = Credential::Password { user: "u".into(), password: "p:w".into() };
+        hostile::check("configurations", 500, hostile::changed(document), |document| {
+            let (_folder, path) = config(&document.to_string());
+            let Ok(mut config) = Config::read(&path) else { return };
+            for key in ["one.example", "two.example", "five.example", ""] {
+                let _ = (config.get(key), config.helper(key));
+            }
+            config.put("one.example", "u", "p:w");
+            config.write(&path).unwrap();
+            let mut config = Config::read(&path).unwrap();
+            assert_eq!(config.get("one.example").unwrap(), Some(ours.clone()));
+            assert!(config.erase("one.example"));
+            assert_eq!(config.get("one.example").unwrap(), None);
+        });
+    }
 }

@@ -131,7 +131,8 @@ fn repository(image: &str) -> Result<Repository, String> {
         None
     });
     confine::online(&LIMITS).map_err(|e| format!("cannot lock the reader in: {e}"))?;
-    let settings = Settings { plain_http: false, ca: None, stall: STALL, retries: 1 };
+    let settings =
+        Settings { plain_http: false, ca: None, stall: STALL, retries: 1, chunk: u64::MAX };
     let registry = Registry::with(Arc::new(Transport::new(settings)), host, credential);
     Ok(Repository::new(&registry, path, Access::Pull))
 }

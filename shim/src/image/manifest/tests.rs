@@ -218,3 +218,44 @@ fn names_of_strangers_are_cut_and_escaped() {
     let long = store.put(&"x".repeat(9999), b"");
     assert!(store.words(&long).len() < 400);
 }
+
+#[test]
+fn hostile_documents_are_refused_in_few_words_or_mean_a_layer() {
+    let digest = format!("sha256:{}", Digest::of(b"wasm"));
+    let layer = |title: &str| {
+        titled(json!({ "mediaType": media::WASM_LAYER, "digest": digest, "size": 4 }), title)
+    };
+    let manifest = json!({ "schemaVersion": 2, "layers": [layer("app.wasm"), layer("b.wasm")] });
+    // The digests are those of whatever becomes of the manifest.
+    let entry = json!({ "mediaType": media::MANIFEST, "digest": "MANIFEST", "size": 4 });
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [on(entry.clone(), "wasi/wasm"), entry.clone(), on(entry, "linux/amd64")],
+    });
+    let documents = (hostile::changed(manifest), hostile::changed(index));
+    let layers = std::cell::Cell::new(0);
+    hostile::check("an image's documents", 4000, documents, |(manifest, index)| {
+        let mut store = Store::default();
+        let manifest = store.document(media::MANIFEST, &manifest);
+        let index = index.to_string().replace("MANIFEST", manifest["digest"].as_str().unwrap());
+        let index = store.put(media::INDEX, index.as_bytes());
+        for target in [manifest, index] {
+            for own in [None, Some("/")] {
+                match store.find_as(&target, Wanted { word: "/app.wasm", own }) {
+                    Ok(Found::Layer(layer)) => {
+                        assert!(layer.size <= MAX_WASM);
+                        layers.set(layers.get() + 1);
+                    }
+                    Ok(Found::Platforms(words)) => assert!(words.len() < 10_000),
+                    Ok(Found::Nothing) => {}
+                    Err(error) => {
+                        let words = error.to_string();
+                        assert!(words.len() < 10_000, "{} bytes", words.len());
+                        assert!(!words.contains(char::is_control), "{words:?}");
+                    }
+                }
+            }
+        }
+    });
+    assert!(layers.get() > 1000, "{} meant a layer", layers.get());
+}
