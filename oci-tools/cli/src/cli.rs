@@ -14,6 +14,8 @@ pub use images::*;
 pub use inspect::*;
 pub use sign::*;
 
+use crate::build::Level;
+
 /// Makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves them.
 #[derive(clap::Parser)]
 #[command(version, about)]
@@ -43,21 +45,52 @@ pub enum Command {
     Login(LoginArgs),
     Logout(LogoutArgs),
     Cache(CacheArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
-/// Build an image for the platform wasi/wasm from a module or component
+/// Print what makes a shell complete commands and options
+///
+/// For bash: `wasm-image completions bash > /etc/bash_completion.d/wasm-image`.
+#[derive(clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Write the manual pages
+#[derive(clap::Args)]
+pub struct ManArgs {
+    /// Folder for all pages, such as /usr/local/share/man/man1; without it the first goes to stdout
+    pub folder: Option<PathBuf>,
+}
+
+/// Build an image for the platform wasi/wasm
+///
+/// Of modules or components; or as wasm-image.toml says; or as a Containerfile (Dockerfile) says. Both
+/// are looked for in the current folder if nothing is named, or in the folder that is named, from which
+/// the Containerfile then copies. The options are laid over what they say.
 ///
 /// The image is kept in the store, for `push` and `load`, and written as a tar in the OCI layout,
-/// which `docker load`, `ctr image import` and `skopeo copy oci-archive:` take. The same inputs give the same bytes; SOURCE_DATE_EPOCH sets
-/// every time in it (default 0).
+/// which `docker load`, `ctr image import` and `skopeo copy oci-archive:` take. The same inputs give the
+/// same bytes; SOURCE_DATE_EPOCH sets every time in it (default 0).
 #[derive(clap::Args)]
 pub struct BuildArgs {
-    /// WebAssembly to run: a core module or component, .wasm or .wat
-    pub module: PathBuf,
+    /// WebAssembly, core modules or components, .wasm or .wat, of which the first is run; or a folder
+    #[arg(value_name = "MODULE|FOLDER")]
+    pub inputs: Vec<PathBuf>,
 
-    /// Form of the image; which daemons take which is in docs/images.md
-    #[arg(long, value_enum, default_value_t)]
-    pub form: Form,
+    /// wasm-image.toml or Containerfile to go by, told apart by `.toml`
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Value of an ARG in the Containerfile; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub build_arg: Vec<String>,
+
+    /// Form of the image [default: image]; which daemons take which is in docs/images.md
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub form: Option<Form>,
 
     /// OCI layout, a folder or a tar, whose Linux images go beside this one into the index; may be
     /// repeated
@@ -108,12 +141,51 @@ pub struct BuildArgs {
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
 
+    /// Optimize the modules with Binaryen's wasm-opt; `s` if no level is given
+    #[arg(short = 'O', long, value_enum, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "s", require_equals = true)]
+    pub optimize: Option<Level>,
+
+    /// Make components of core modules of WASI preview 1
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub component: Option<bool>,
+
+    /// Take names, DWARF and other custom sections out of the modules
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub strip: Option<bool>,
+
+    /// Write a list of what the modules are made of, as far as they say it
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub sbom: Option<SbomFormat>,
+
+    /// File for it [default: the module's file name, with .spdx.json or .cyclonedx.json, in this folder]
+    #[arg(long, value_name = "FILE")]
+    pub sbom_output: Option<PathBuf>,
+
     #[command(flatten)]
     pub store: StoreArgs,
 
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// How a software bill of materials is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SbomFormat {
+    /// SPDX 2.3, as JSON
+    Spdx,
+    /// CycloneDX 1.5, as JSON
+    Cyclonedx,
+}
+
+impl SbomFormat {
+    /// As it is in the names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spdx => "spdx",
+            Self::Cyclonedx => "cyclonedx",
+        }
+    }
 }
 
 /// What a module is wrapped in.

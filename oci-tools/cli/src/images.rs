@@ -81,6 +81,15 @@ pub fn rm(args: &RmArgs) -> Result<()> {
     names.sort();
     names.dedup();
     let swept = store.remove(&names)?;
+    if args.format == Format::Json {
+        let report = json!({
+            "removed": names,
+            "freed": { "size": swept.bytes, "files": swept.blobs },
+            "postponed": swept.postponed,
+        });
+        println!("{report:#}");
+        return Ok(());
+    }
     for name in &names {
         println!("removed {name}");
     }

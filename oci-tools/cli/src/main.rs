@@ -9,6 +9,7 @@ mod images;
 mod inspect;
 mod load;
 mod login;
+mod manners;
 mod name;
 mod reference;
 mod sign;
@@ -20,6 +21,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(done) = build::optimize_module() {
+        return done;
+    }
     let result = match cli::Cli::parse().command {
         cli::Command::Build(args) => build::run(*args),
         cli::Command::Inspect(args) => inspect::inspect(&args),
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         cli::Command::Login(args) => login::login(&args),
         cli::Command::Logout(args) => login::logout(&args),
         cli::Command::Cache(args) => cache::run(&args),
+        cli::Command::Completions(args) => manners::completions(&args),
+        cli::Command::Man(args) => manners::man(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use super::layer::Layer;
 use super::layout::{Blob, Content, Layout};
 use super::linux::LinuxImage;
+use super::modules::Module as Entry;
 use super::recipe::{Config, Epoch, Recipe};
+use crate::cli::SbomFormat;
 
 /// What is known of an image once its layer is.
 pub struct Image {
@@ -37,15 +39,17 @@ pub struct LayerFacts {
 }
 
 impl Image {
-    /// Puts `layer` into an image of the form that `recipe` says, with `linux` beside it. All of it is
-    /// in the layout.
+    /// Puts `layer` into an image of the form that `recipe` says, with `linux` beside it, and `sbom`
+    /// too if that is an index. All of it is in the layout.
     pub fn new(
         recipe: &Recipe,
-        module: &Module,
+        entry: &Entry,
         layer: Layer,
         linux: Vec<LinuxImage>,
+        sbom: Option<&[u8]>,
     ) -> (Self, Layout) {
         let form = recipe.form;
+        let module = &entry.facts;
         let Layer { content, size, digest, diff_id, files, unpacked } = layer;
         let facts = LayerFacts { digest: digest.clone(), diff_id, size, files, unpacked };
         let layer = Blob { digest, size, content: Content::File(content) };
@@ -63,7 +67,7 @@ impl Image {
         let config = Blob::document(&config);
         let described = if form.is_artifact() {
             let mut described = layer.descriptor(media::WASM_LAYER);
-            let title = recipe.module_dest.display().to_string();
+            let title = entry.dest.display().to_string();
             described["annotations"] = json!({ media::ANNOTATION_TITLE: title });
             described
         } else {
@@ -83,10 +87,16 @@ impl Image {
         let mut index = None;
         let beside = linux.iter().map(LinuxImage::platform).collect();
         if form.is_indexed() {
+            let about = recipe.sbom.as_ref().zip(sbom);
+            let about = about.map(|(sbom, content)| referrer(sbom.format, content, &top));
             let mut manifests = vec![top];
             for image in linux {
                 manifests.push(image.descriptor);
                 blobs.extend(image.blobs);
+            }
+            if let Some((descriptor, parts)) = about {
+                manifests.push(descriptor);
+                blobs.extend(parts);
             }
             let document = Blob::document(&json!({
                 "schemaVersion": 2,
@@ -104,16 +114,42 @@ impl Image {
     }
 }
 
+/// A list of what is in the image `subject` as an artifact about it, of no platform as docker has
+/// those. <https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidelines-for-artifact-usage>
+fn referrer(format: SbomFormat, content: &[u8], subject: &Value) -> (Value, Vec<Blob>) {
+    let media_type = match format {
+        SbomFormat::Spdx => "application/spdx+json",
+        SbomFormat::Cyclonedx => "application/vnd.cyclonedx+json",
+    };
+    let (empty, list) = (Blob::bytes(b"{}".to_vec()), Blob::bytes(content.to_vec()));
+    let mut about = subject.clone();
+    if let Some(fields) = about.as_object_mut() {
+        fields.remove("platform");
+    }
+    let manifest = Blob::document(&json!({
+        "schemaVersion": 2,
+        "mediaType": media::MANIFEST,
+        "artifactType": media_type,
+        "config": empty.descriptor("application/vnd.oci.empty.v1+json"),
+        "layers": [list.descriptor(media_type)],
+        "subject": about,
+    }));
+    let mut descriptor = manifest.descriptor(media::MANIFEST);
+    descriptor["artifactType"] = media_type.into();
+    descriptor["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
+    (descriptor, vec![manifest, empty, list])
+}
+
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md>
 fn config_document(config: &Config, epoch: &Epoch, diff_id: &str) -> Value {
     let mut process = Map::new();
-    process.insert("Entrypoint".into(), json!(config.entrypoint));
     let mut set = |key: &str, value: Value, given: bool| {
         if given {
             process.insert(key.into(), value);
         }
     };
     let ports: Map<_, _> = config.expose.iter().map(|port| (port.clone(), json!({}))).collect();
+    set("Entrypoint", json!(config.entrypoint), !config.entrypoint.is_empty());
     set("Cmd", json!(config.cmd), !config.cmd.is_empty());
     set("Env", json!(config.env), !config.env.is_empty());
     set("WorkingDir", json!(config.workdir), config.workdir.is_some());
@@ -121,6 +157,7 @@ fn config_document(config: &Config, epoch: &Epoch, diff_id: &str) -> Value {
     set("Labels", json!(config.labels), !config.labels.is_empty());
     set("ExposedPorts", ports.into(), !config.expose.is_empty());
     set("StopSignal", json!(config.stop_signal), config.stop_signal.is_some());
+    set("Healthcheck", json!(config.healthcheck), config.healthcheck.is_some());
     json!({
         "architecture": media::ARCHITECTURE,
         "os": media::OS,

@@ -10,7 +10,8 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::tree::{Node, Tree};
+use super::modules::Module;
+use super::tree::{Entry, Node, Tree};
 
 /// A layer in a scratch file.
 pub struct Layer {
@@ -41,18 +42,18 @@ impl Layer {
         Ok(Self { content: scratch, size, digest, diff_id, files: 1, unpacked: size })
     }
 
-    /// Writes `tree` with `module` in the place of its [`Node::Module`]. `scratch` is an empty file
+    /// Writes `tree` with `modules` in the places of its [`Node::Module`]s. `scratch` is an empty file
     /// that nothing else uses; `mtime` is in seconds since 1970.
-    pub fn write(tree: &Tree, module: &[u8], mtime: u64, scratch: File) -> Result<Self> {
+    pub fn write(tree: &Tree, modules: &[Module], mtime: u64, scratch: File) -> Result<Self> {
         let file = Hashing::new(BufWriter::new(scratch));
         // No file name, no time, and "unknown" as the system: RFC 1952, section 2.3.1.
         let gzip = GzBuilder::new().mtime(0).operating_system(255);
         let gzip = gzip.write(file, Compression::default());
         let mut tar = Builder::new(Hashing::new(gzip));
         let (mut files, mut unpacked) = (0, 0);
-        for (path, node) in tree.iter() {
-            unpacked += append(&mut tar, path, node, module, mtime)?;
-            files += usize::from(*node != Node::Dir);
+        for (path, entry) in tree.iter() {
+            unpacked += append(&mut tar, path, entry, modules, mtime)?;
+            files += usize::from(entry.node != Node::Dir);
         }
         let (gzip, diff_id, _) = tar.into_inner().context(SCRATCH)?.finish();
         let (file, digest, size) = gzip.finish().context(SCRATCH)?.finish();
@@ -67,25 +68,25 @@ impl Layer {
 fn append(
     tar: &mut Builder<impl Write>,
     path: &Path,
-    node: &Node,
-    module: &[u8],
+    entry: &Entry,
+    modules: &[Module],
     mtime: u64,
 ) -> Result<u64> {
-    let (kind, mode) = match node {
+    let (kind, mode) = match &entry.node {
         Node::Dir => (EntryType::Directory, 0o755),
         Node::Link { .. } => (EntryType::Symlink, 0o777),
-        Node::Module | Node::File { executable: true, .. } => (EntryType::Regular, 0o755),
+        Node::Module(_) | Node::File { executable: true, .. } => (EntryType::Regular, 0o755),
         Node::File { .. } => (EntryType::Regular, 0o644),
     };
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
-    header.set_mode(mode);
+    header.set_mode(entry.mode.unwrap_or(mode));
     header.set_mtime(mtime);
-    header.set_uid(0);
-    header.set_gid(0);
-    match node {
+    header.set_uid(entry.owner.0);
+    header.set_gid(entry.owner.1);
+    match &entry.node {
         Node::Dir => append_bytes(tar, &mut header, path, &[]),
-        Node::Module => append_bytes(tar, &mut header, path, module),
+        Node::Module(number) => append_bytes(tar, &mut header, path, &modules[*number].binary),
         Node::File { source, .. } => append_file(tar, &mut header, path, source),
         Node::Link { target } => {
             header.set_size(0);

@@ -37,7 +37,11 @@ pub enum Content {
 impl Blob {
     /// A document as it is written.
     pub fn document(document: &Value) -> Self {
-        let bytes = document.to_string().into_bytes();
+        Self::bytes(document.to_string().into_bytes())
+    }
+
+    /// Any bytes.
+    pub fn bytes(bytes: Vec<u8>) -> Self {
         let digest = digest(Sha256::new_with_prefix(&bytes));
         Self { digest, size: bytes.len() as u64, content: Content::Bytes(bytes) }
     }

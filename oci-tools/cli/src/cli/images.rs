@@ -166,6 +166,10 @@ pub struct RmArgs {
 
     #[command(flatten)]
     pub store: StoreArgs,
+
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Load images of the store into docker or containerd

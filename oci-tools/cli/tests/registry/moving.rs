@@ -135,6 +135,26 @@ fn what_oras_and_crane_push_is_pulled_with_the_same_digest() {
 }
 
 #[test]
+fn a_list_of_what_is_in_an_image_goes_along_with_its_index() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("listed:1");
+    let flags = ["--form", "index", "--sbom", "cyclonedx"];
+    desk.ok(&[&["build", "hello.wat", "-t", &name], &flags[..]].concat());
+    desk.ok(&["push", &name]);
+    let other = Desk::new();
+    other.ok(&["pull", "--all", &name]);
+    other.check_blobs();
+    let list = fs::read(desk.path("hello.cyclonedx.json")).unwrap();
+    let digest = sha256(&list);
+    let kept = other.path("store/blobs/sha256").join(&digest["sha256:".len()..]);
+    assert!(fs::read(kept).unwrap() == list);
+    // Who asks for wasi/wasm gets the image alone.
+    let third = Desk::new();
+    assert_eq!(third.json(&["pull", &name])["platform"], "wasi/wasm");
+    assert_eq!(outcomes(&third.json(&["pull", &name])), ["present", "present"]);
+}
+
+#[test]
 fn of_an_index_one_platform_is_taken_or_all() {
     let (desk, registry) = (Desk::new(), Registry::start());
     let mut manifests = Vec::new();

@@ -1,0 +1,43 @@
+//! What a command has beside its work: completions for shells, and manual pages.
+
+use std::fs;
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+
+use crate::cli::{Cli, CompletionsArgs, ManArgs};
+
+/// `wasm-image completions`.
+pub fn completions(args: &CompletionsArgs) -> Result<()> {
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    print(&script)
+}
+
+/// `wasm-image man`.
+pub fn man(args: &ManArgs) -> Result<()> {
+    let command = Cli::command();
+    match &args.folder {
+        Some(folder) => {
+            let unwritable = || format!("cannot write the manual to {}", folder.display());
+            fs::create_dir_all(folder).with_context(unwritable)?;
+            clap_mangen::generate_to(command, folder).with_context(unwritable)
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page).context("cannot make the manual")?;
+            print(&page)
+        }
+    }
+}
+
+fn print(text: &[u8]) -> Result<()> {
+    match io::stdout().write_all(text) {
+        // The reader, such as `head`, has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
+}
