@@ -5,6 +5,7 @@ mod bad_input;
 mod bootstrap;
 mod built_ins;
 mod cache;
+mod changed;
 mod code;
 mod compiler;
 mod counts;
