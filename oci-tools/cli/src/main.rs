@@ -1,5 +1,5 @@
-//! `wasm-image`: makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves
-//! them.
+//! `wasm-image`: makes OCI images that hold WebAssembly, shows what they are, runs them, keeps them,
+//! and moves them.
 
 mod build;
 mod cache;
@@ -11,6 +11,7 @@ mod load;
 mod login;
 mod name;
 mod reference;
+mod run;
 mod sign;
 mod store;
 mod transfer;
@@ -20,7 +21,15 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let result = match cli::Cli::parse().command {
+    if let Some(code) = run::role() {
+        return code;
+    }
+    let command = match cli::Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return run::refuse(&error),
+    };
+    let result = match command {
+        cli::Command::Run(args) => return run::run(&args),
         cli::Command::Build(args) => build::run(*args),
         cli::Command::Inspect(args) => inspect::inspect(&args),
         cli::Command::Explain(args) => inspect::explain(&args),
