@@ -6,7 +6,9 @@
 
 use super::Error;
 use crate::init::Reason;
-use crate::launch::{self, Choice, Code, Compiler, Forks, Launcher, Paths, ROLE, Saved, fork_zygote};
+use crate::launch::{
+    self, Choice, Code, Compiler, Forks, Launcher, Paths, ROLE, Saved, fork_zygote,
+};
 use crate::spec::RootfsPart;
 use crate::sys;
 use crate::sys::channel::Channel;
