@@ -8,3 +8,5 @@ pub mod image;
 pub mod layer;
 #[path = "../../oci-tools/cli/src/inspect/layout.rs"]
 pub mod layout;
+#[path = "../../oci-tools/cli/src/inspect/zstd.rs"]
+mod zstd;

@@ -1,6 +1,7 @@
 //! The shim's binary, driven as containerd drives it: every dialect of the bootstrap, and every
 //! moment between two requests.
 
+mod alone;
 mod bad_input;
 mod bootstrap;
 mod built_ins;

@@ -4,6 +4,7 @@
 mod cache;
 mod images;
 mod inspect;
+mod run;
 mod sign;
 
 use std::ffi::OsString;
@@ -12,11 +13,12 @@ use std::path::PathBuf;
 pub use cache::*;
 pub use images::*;
 pub use inspect::*;
+pub use run::*;
 pub use sign::*;
 
 use crate::build::Level;
 
-/// Makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves them.
+/// Makes OCI images that hold WebAssembly, shows what they are, runs them, keeps them, and moves them.
 #[derive(clap::Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -30,6 +32,7 @@ pub enum Command {
     Build(Box<BuildArgs>),
     Inspect(InspectArgs),
     Explain(ExplainArgs),
+    Run(Box<RunArgs>),
     Pull(PullArgs),
     Push(PushArgs),
     Copy(CopyArgs),

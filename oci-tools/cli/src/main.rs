@@ -1,5 +1,5 @@
-//! `wasm-image`: makes OCI images that hold WebAssembly, shows what they are, keeps them, and moves
-//! them.
+//! `wasm-image`: makes OCI images that hold WebAssembly, shows what they are, runs them, keeps them,
+//! and moves them.
 
 mod build;
 mod cache;
@@ -12,6 +12,7 @@ mod login;
 mod manners;
 mod name;
 mod reference;
+mod run;
 mod sign;
 mod store;
 mod transfer;
@@ -21,10 +22,18 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(code) = run::role() {
+        return code;
+    }
     if let Some(done) = build::optimize_module() {
         return done;
     }
-    let result = match cli::Cli::parse().command {
+    let command = match cli::Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return run::refuse(&error),
+    };
+    let result = match command {
+        cli::Command::Run(args) => return run::run(&args),
         cli::Command::Build(args) => build::run(*args),
         cli::Command::Inspect(args) => inspect::inspect(&args),
         cli::Command::Explain(args) => inspect::explain(&args),

@@ -97,6 +97,11 @@ struct Dir {
 }
 
 impl Cgroup {
+    /// None at all: nothing limits, counts or gathers the processes.
+    pub fn none() -> Self {
+        Self { version: Version::V2, dirs: Vec::new(), scope: None }
+    }
+
     /// Makes the groups at `location` for the process `pid` and sets the limits. The process moves in
     /// itself, by [`Self::join`].
     ///

@@ -1,5 +1,6 @@
 //! How a process that reads hostile input gives up what it does not need for that.
 
+use crate::sandbox::privileges;
 use crate::sys;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -18,11 +19,12 @@ const NOBODY: u32 = 65534;
 /// When a step fails; the process is then not to go on.
 pub fn confine(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()> {
     prepare(keep, limits)?;
+    let one_user = sys::process::groups_are_fixed()?;
     unshare(CloneFlags::CLONE_NEWNET)?;
     // A folder of its own in which there is nothing that anybody could open for writing.
     nix::unistd::chroot("/proc/self/fdinfo")?;
     nix::unistd::chdir("/")?;
-    become_nobody()
+    become_nobody(one_user)
 }
 
 /// The same for one that speaks to others on the network: it keeps that, and the files that everybody
@@ -32,7 +34,7 @@ pub fn confine(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()>
 /// As [`confine`].
 pub fn online(limits: &[(u32, u64)]) -> io::Result<()> {
     prepare(&[], limits)?;
-    become_nobody()
+    become_nobody(false)
 }
 
 fn prepare(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()> {
@@ -48,10 +50,16 @@ fn prepare(keep: &[BorrowedFd<'_>], limits: &[(u32, u64)]) -> io::Result<()> {
     Ok(unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?)
 }
 
-fn become_nobody() -> io::Result<()> {
-    setgroups(&[])?;
-    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
-    setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+fn become_nobody(one_user: bool) -> io::Result<()> {
+    if one_user {
+        // A user's own namespace has nobody else whom it could become, and nothing of the user is in
+        // reach: no file, and where this matters, no other process.
+        privileges::give_up_capabilities().map_err(io::Error::other)?;
+    } else {
+        setgroups(&[])?;
+        setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
+        setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+    }
     nix::sys::prctl::set_no_new_privs()?;
     nix::sys::prctl::set_dumpable(false)?;
     sys::process::die_with_parent()

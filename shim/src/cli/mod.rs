@@ -1,4 +1,4 @@
-//! The roles of the binary, one file each. containerd calls `start`, `delete`, `-info` and `-v`;
+//! The roles of the binary, one file each; and [`run`], for a program without a daemon. containerd calls `start`, `delete`, `-info` and `-v`;
 //! `start` forks the process that serves, and that one calls `compile`, `layer` and
 //! `zygote`.
 
@@ -11,6 +11,7 @@ mod delete;
 mod info;
 mod layer;
 mod logger;
+pub mod run;
 mod serve;
 mod socket;
 mod start;

@@ -96,7 +96,7 @@ fn serve(settings: Settings, zygote: First) -> Result<(), Error> {
         let command = [&name, "-namespace", &namespace, "-id", &id, "zygote"].map(str::to_owned);
         let forks = Forks::new(zygote, grouped, command.to_vec())?;
         forks.prepare(&first);
-        let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT), containerd);
+        let code = Code::new(PathBuf::from(artifact::cache::DEFAULT_ROOT), Some(containerd));
         let tasks = Tasks::new(Launcher::new(forks, code), events);
         let service = Service::new(tasks.clone(), shutdown.clone());
         listener.set_nonblocking(true)?;

@@ -80,9 +80,10 @@ fn read(process: OwnedFd) -> io::Result<Vec<u8>> {
 
 /// From the host into the container, as its user.
 fn enter(plan: &Plan, init: OwnedFd, root: OwnedFd) -> Result<(), Failure> {
+    let groups_are_fixed = sys::process::groups_are_fixed()?;
     namespaces::join(&plan.isolation, init.as_fd(), root.as_fd())?;
     drop((init, root));
-    privileges::drop_to(&plan.process)?;
+    privileges::drop_to(&plan.process, groups_are_fixed)?;
     let cwd = &plan.process.cwd;
     let words = match fs::metadata(cwd) {
         Ok(meta) if !meta.is_dir() => "not a directory",

@@ -118,10 +118,11 @@ fn become_container(
     creation_hooks(&plan, channel, Pid::from_raw(pid))?;
     let wasm = load::find(root.as_fd(), &plan.process.entry)?;
     let loaded = load::load(&plan, wasm, channel, warm)?;
+    let groups_are_fixed = sys::process::groups_are_fixed()?;
     rootfs::pivot(root.as_fd(), plan.isolation.propagation)?;
     drop(root);
     enter_user_namespace(&plan, channel, user.as_ref())?;
-    privileges::drop_to(&plan.process)?;
+    privileges::drop_to(&plan.process, groups_are_fixed)?;
     let guest = guest(loaded, &plan)?;
     // Landlock and seccomp stand here, once all that they forbid is done.
     wait_for_start(channel)?;

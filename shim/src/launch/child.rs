@@ -8,10 +8,15 @@ use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitStatus, Stdio};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
+
+/// The name by which a program of which this library is a part is executed in a role: what else it
+/// does by its own name is no matter then.
+pub const ROLE: &str = "wasm-child";
 
 /// The most that is kept of what a child says on standard error, in bytes.
 const MAX_SAID: u64 = 8192;
@@ -40,7 +45,7 @@ pub struct Ended {
 /// The binary in the role `role`, without input.
 pub fn in_role(role: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(role).env_clear().current_dir("/").stdin(Stdio::null());
+    command.arg0(ROLE).arg(role).env_clear().current_dir("/").stdin(Stdio::null());
     command
 }
 

@@ -55,7 +55,7 @@ pub struct Choice {
 #[derive(Clone)]
 pub struct Code {
     root: PathBuf,
-    containerd: Containerd,
+    containerd: Option<Containerd>,
 }
 
 /// Code that a container can run.
@@ -72,24 +72,24 @@ struct Wanted<'a> {
     word: &'a str,
     digest: Digest,
     engine: Compatibility,
-    wasm: Wasm,
+    wasm: Wasm<'a>,
     choice: &'a Choice,
 }
 
-enum Wasm {
+enum Wasm<'a> {
     File(File),
-    Layer(Layer),
+    Layer(&'a Containerd, Layer),
 }
 
 impl Code {
-    /// From the cache at `root`; of layers that are wasm, `containerd` tells.
-    pub fn new(root: PathBuf, containerd: Containerd) -> Self {
+    /// From the cache at `root`; of layers that are wasm, `containerd` tells, if there is one.
+    pub fn new(root: PathBuf, containerd: Option<Containerd>) -> Self {
         Self { root, containerd }
     }
 
-    /// Who tells of images.
-    pub(super) fn containerd(&self) -> &Containerd {
-        &self.containerd
+    /// Who tells of images, if anybody does.
+    pub(super) fn containerd(&self) -> Option<&Containerd> {
+        self.containerd.as_ref()
     }
 
     /// The code that `need` asks for, compiled from the file `wasm` or a layer; made now if it has to
@@ -109,11 +109,13 @@ impl Code {
                 (Digest::parse(&digest).ok_or_else(bad)?, Wasm::File(file))
             }
             init::Wasm::Layer { file, own, missing } => {
-                let layer = self
-                    .containerd
+                let Some(containerd) = &self.containerd else {
+                    return Err(missing.into());
+                };
+                let layer = containerd
                     .find(id, &file, own.as_deref(), choice.image.as_deref(), missing)
                     .await?;
-                (layer.digest, Wasm::Layer(layer))
+                (layer.digest, Wasm::Layer(containerd, layer))
             }
         };
         let wanted = Wanted {
@@ -230,15 +232,17 @@ impl Code {
     fn start(&self, work: Work, wanted: &Wanted<'_>) -> Result<Compiling, Error> {
         let (wasm, reading) = match &wanted.wasm {
             Wasm::File(file) => (file.try_clone()?.into(), None),
-            Wasm::Layer(layer) => {
-                let (wasm, reading) = self.containerd.read(layer)?;
+            Wasm::Layer(containerd, layer) => {
+                let (wasm, reading) = containerd.read(layer)?;
                 (wasm, Some(reading))
             }
         };
         let Choice { compiler, max_cache, keys, .. } = wanted.choice;
-        let trusted = match work {
-            Work::Now(_) if !keys.is_empty() && *compiler != Compiler::Baseline => {
-                Some(self.containerd.trusted(wanted.id, keys)?)
+        let trusted = match (&work, &self.containerd) {
+            (Work::Now(_), Some(containerd))
+                if !keys.is_empty() && *compiler != Compiler::Baseline =>
+            {
+                Some(containerd.trusted(wanted.id, keys)?)
             }
             _ => None,
         };
@@ -246,12 +250,12 @@ impl Code {
     }
 }
 
-impl Wasm {
+impl Wasm<'_> {
     /// In bytes.
     fn size(&self) -> io::Result<u64> {
         match self {
             Self::File(file) => Ok(file.metadata()?.len()),
-            Self::Layer(layer) => Ok(layer.size),
+            Self::Layer(_, layer) => Ok(layer.size),
         }
     }
 }

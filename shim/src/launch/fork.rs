@@ -127,16 +127,23 @@ impl Forks {
             Wanted::Join(_) => return,
         };
         let forks = self.clone();
-        tokio::spawn(async move {
-            let mut state = forks.0.state.lock().await;
-            if state.spare.is_none() {
-                match forks.fork(&mut state, namespace, None).await {
-                    Ok(newborn) => state.spare = Some(Spare { namespace, newborn }),
-                    Err(e) => log::warn!("no spare process: {e}"),
-                }
+        tokio::spawn(async move { forks.make_spare(namespace).await });
+    }
+
+    /// The same for a container in a pid namespace of its own, at once.
+    pub async fn prepare_now(&self) {
+        self.make_spare(Namespace::New).await;
+    }
+
+    async fn make_spare(&self, namespace: Namespace) {
+        let mut state = self.0.state.lock().await;
+        if state.spare.is_none() {
+            match self.fork(&mut state, namespace, None).await {
+                Ok(newborn) => state.spare = Some(Spare { namespace, newborn }),
+                Err(e) => log::warn!("no spare process: {e}"),
             }
-            forks.settle(&mut state);
-        });
+        }
+        self.settle(&mut state);
     }
 
     /// The same as [`Self::prepare`], where another container is to be expected.

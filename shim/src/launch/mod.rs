@@ -13,7 +13,7 @@ mod talk;
 mod terminal;
 mod vouch;
 
-pub use child::in_role;
+pub use child::{ROLE, in_role};
 pub use code::{Choice, Code, Compiler};
 pub use compiler::{BACKGROUND, NOTE, UNUSABLE};
 pub use exec::{Exec, Target};
@@ -108,14 +108,15 @@ impl Launcher {
         Self { forks, code }
     }
 
-    /// Makes the process of `plan` and leads it to the gate. When that fails, nothing is left of it.
+    /// Makes the process of `plan` and leads it to the gate; without a `location` it stays in the
+    /// control groups of the caller. When that fails, nothing is left of it.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn create(
         &self,
         plan: &Plan,
-        location: &Location,
+        location: Option<&Location>,
         rootfs: Vec<RootfsPart>,
         paths: &Paths,
         choice: &Choice,
@@ -131,7 +132,10 @@ impl Launcher {
         let streams = inherited.each_ref().map(|stream| stream.as_fd());
         let Newborn { pid, pidfd, talk } = newborn;
         let made = match talk.tell(&ToInit::Become(seed), &streams).await {
-            Ok(()) => Cgroup::create(location, &plan.resources, pid).map_err(Error::from),
+            Ok(()) => match location {
+                Some(at) => Cgroup::create(at, &plan.resources, pid).map_err(Error::from),
+                None => Ok(Cgroup::none()),
+            },
             Err(e) => Err(e.into()),
         };
         drop(inherited);

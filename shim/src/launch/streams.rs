@@ -1,4 +1,5 @@
-//! The container's standard streams, as containerd names them: paths of fifos, mostly.
+//! The container's standard streams, as containerd names them: paths of fifos, mostly; or those of
+//! this process itself.
 //!
 //! Fifos of output are opened for reading too, so that a reader that goes away and comes back (a
 //! daemon's restart) is not the end of the stream.
@@ -21,6 +22,17 @@ pub struct Paths {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+/// The standard streams of this process, by names of their own.
+const OWN: [&str; 3] = ["fd://0", "fd://1", "fd://2"];
+
+impl Paths {
+    /// Those of this process, of which standard input is left out unless `stdin` says otherwise.
+    pub fn own(stdin: bool) -> Self {
+        let [own, stdout, stderr] = OWN.map(str::to_owned);
+        Self { stdin: if stdin { own } else { String::new() }, stdout, stderr }
+    }
 }
 
 /// The streams, open.
@@ -72,6 +84,10 @@ fn input(path: &str) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
     if path.is_empty() {
         return Ok((None, None));
     }
+    if path == OWN[0] {
+        // It ends when its writers say so.
+        return Ok((Some(sys::fd::standard_anew(0)?), None));
+    }
     let open = |flag| open("stdin", path, flag | OFlag::O_NONBLOCK);
     Ok((Some(open(OFlag::O_RDONLY)?), Some(open(OFlag::O_WRONLY)?)))
 }
@@ -79,6 +95,8 @@ fn input(path: &str) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
 fn output(name: &'static str, path: &str) -> Result<OwnedFd, Error> {
     match path.split_once("://") {
         None if path.is_empty() => Ok(null()?),
+        _ if path == OWN[1] => Ok(sys::fd::standard_anew(1)?),
+        _ if path == OWN[2] => Ok(sys::fd::standard_anew(2)?),
         None => open(name, path, OFlag::O_RDWR | OFlag::O_NONBLOCK),
         Some(("fifo", path)) => open(name, path, OFlag::O_RDWR | OFlag::O_NONBLOCK),
         Some(("file", path)) => {

@@ -70,7 +70,10 @@ impl Launcher {
         if rules.is_empty() {
             return Ok(None);
         }
-        let Containerd { address, namespace } = self.code.containerd();
+        let Some(Containerd { address, namespace }) = self.code.containerd() else {
+            let words = "nobody can say which image it is, and so not who has signed it";
+            return Err(Failure::new(Reason::Internal, words).into());
+        };
         let mut file =
             File::from(memfd_create(c"rules", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
         serde_json::to_writer(&mut file, rules).map_err(io::Error::from)?;

@@ -2,10 +2,14 @@
 
 use super::Error;
 use crate::spec::Plan;
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// What every program may expect of the devices that runtimes must provide
@@ -28,10 +32,21 @@ pub fn fill(dev: BorrowedFd<'_>, root: BorrowedFd<'_>, plan: &Plan) -> Result<()
 fn fill_unmasked(dev: BorrowedFd<'_>, root: BorrowedFd<'_>, plan: &Plan) -> Result<(), Error> {
     for (name, major, minor) in USUAL {
         let mode = Mode::from_bits_truncate(0o666);
-        mknodat(dev, name, SFlag::S_IFCHR, mode, makedev(major, minor))
-            .map_err(Error::step(format!("make /dev/{name}")))?;
+        match mknodat(dev, name, SFlag::S_IFCHR, mode, makedev(major, minor)) {
+            // In a user namespace nobody makes device nodes, but those of the host can be lent.
+            Err(Errno::EPERM) => lend(dev, name),
+            made => made.map_err(io::Error::from),
+        }
+        .map_err(Error::step(format!("make /dev/{name}")))?;
     }
     plan.isolation.devices.iter().try_for_each(|device| node(dev, root, device))
+}
+
+/// Mounts the host's node `name` in its place.
+fn lend(dev: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let node = sys::mount::clone_tree(AT_FDCWD, &Path::new("/dev").join(name), false)?;
+    let place = super::paths::make_file(dev, Path::new(name))?;
+    sys::mount::attach(node.as_fd(), place.as_fd())
 }
 
 fn node(dev: BorrowedFd<'_>, root: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), Error> {

@@ -3,11 +3,12 @@
 //!
 //! All of it runs in the container's own process, on its way down, but for hooks of the host's side.
 
+pub mod alone;
 mod devices;
 pub mod hooks;
 mod mounts;
 pub mod namespaces;
-mod paths;
+pub mod paths;
 pub mod privileges;
 pub mod rootfs;
 

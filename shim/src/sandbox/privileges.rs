@@ -49,15 +49,16 @@ pub fn set_limits(process: &Process) -> Result<Vec<String>, Error> {
     Ok(warnings)
 }
 
-/// Becomes the plan's user with the plan's capabilities and no way to gain others.
+/// Becomes the plan's user with the plan's capabilities and no way to gain others. Where
+/// `groups_are_fixed` ([`sys::process::groups_are_fixed`]), no other groups can be kept than it has.
 ///
 /// # Errors
 /// The first step that fails.
-pub fn drop_to(process: &Process) -> Result<(), Error> {
+pub fn drop_to(process: &Process, groups_are_fixed: bool) -> Result<(), Error> {
     let sets = Sets::of(process);
     sets.bound()?;
     sys::process::keep_capabilities(true).map_err(Error::step("keep capabilities"))?;
-    become_user(process)?;
+    become_user(process, groups_are_fixed)?;
     sys::process::keep_capabilities(false).map_err(Error::step("keep capabilities"))?;
     sets.hold()?;
     // The guest executes nothing, so there is nothing that this could take from it.
@@ -69,12 +70,24 @@ pub fn drop_to(process: &Process) -> Result<(), Error> {
     sys::process::die_with_parent().map_err(Error::step("ask to end with the shim"))
 }
 
-fn become_user(process: &Process) -> Result<(), Error> {
+fn become_user(process: &Process, groups_are_fixed: bool) -> Result<(), Error> {
     let groups: Vec<Gid> = process.additional_gids.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
-    setgroups(&groups).map_err(Error::step("set the additional groups"))?;
+    if !(groups_are_fixed && groups.is_empty()) {
+        setgroups(&groups).map_err(Error::step("set the additional groups"))?;
+    }
     setresgid(gid, gid, gid).map_err(Error::step(format!("become group {gid}")))?;
     setresuid(uid, uid, uid).map_err(Error::step(format!("become user {uid}")))
+}
+
+/// Gives up every capability for good, but for those that executing a program would give.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn give_up_capabilities() -> Result<(), Error> {
+    [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted]
+        .into_iter()
+        .try_for_each(|set| caps::clear(None, set).map_err(failed("give up capabilities")))
 }
 
 /// What a call of WASI can exercise. Others are granted to no guest, whatever the plan says: to a

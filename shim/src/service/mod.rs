@@ -89,6 +89,7 @@ impl Task for Service {
             rootfs: request.rootfs.into_iter().map(part).collect(),
             streams: Paths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
             terminal: request.terminal,
+            cgroup: true,
             systemd_cgroup: options.systemd_cgroup,
             max_guest_memory: options.max_guest_memory,
             built_ins: options.exec_built_ins,

@@ -43,6 +43,25 @@ pub fn standard(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// A standard descriptor (0, 1 or 2) that does not wait, as an open file of its own, so that nobody
+/// else who has the same pipe or terminal meets that; what cannot be opened anew is only copied.
+///
+/// # Errors
+/// When it is not open.
+pub fn standard_anew(number: RawFd) -> io::Result<OwnedFd> {
+    use nix::sys::stat::{SFlag, fstat};
+    let copy = standard(number)?;
+    let kind = SFlag::from_bits_truncate(fstat(&copy)?.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFIFO && kind != SFlag::S_IFCHR {
+        return Ok(copy);
+    }
+    let access = if number == 0 { OFlag::O_RDONLY } else { OFlag::O_WRONLY };
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    // It may be another user's, or have nobody at its other end.
+    let anew = open(Path::new(&path), access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY);
+    Ok(anew.unwrap_or(copy))
+}
+
 /// Keeps `fd` open over exec.
 ///
 /// # Errors

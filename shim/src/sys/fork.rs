@@ -44,12 +44,21 @@ pub fn fork_into(namespace: PidNamespace<'_>) -> io::Result<Option<Pid>> {
         return fork();
     }
     let own = std::fs::File::open("/proc/self/ns/pid")?;
-    choose(namespace)?;
-    let forked = fork();
+    let forked = fork_away(namespace);
     if !matches!(forked, Ok(None)) {
         setns(&own, CloneFlags::CLONE_NEWPID)?;
     }
     forked
+}
+
+/// The same, but all that the caller forks later lives there too: to come back takes rights over its
+/// own namespace, which the root of a user's own has not.
+///
+/// # Errors
+/// As [`fork_into`].
+pub fn fork_away(namespace: PidNamespace<'_>) -> io::Result<Option<Pid>> {
+    choose(namespace)?;
+    fork()
 }
 
 /// Forks a child for somebody else: its parent is the nearest ancestor of the caller that collects
@@ -61,7 +70,7 @@ pub fn fork_orphan(namespace: PidNamespace<'_>) -> io::Result<Option<(Pid, Owned
     let (ours, theirs) = Channel::pair()?;
     let Some(between) = fork()? else {
         drop(ours);
-        let code = match choose(namespace).and_then(|()| fork()) {
+        let code = match fork_away(namespace) {
             // The end of the channel stays: whoever calls this closes what it does not need.
             Ok(None) => {
                 std::mem::forget(theirs);

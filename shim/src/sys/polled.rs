@@ -2,6 +2,7 @@
 
 use super::channel::Channel;
 use super::pidfd::PidFd;
+use nix::sys::signalfd::SignalFd;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
@@ -14,6 +15,7 @@ impl Watchable for OwnedFd {}
 impl Watchable for BorrowedFd<'_> {}
 impl Watchable for PidFd {}
 impl Watchable for Channel {}
+impl Watchable for SignalFd {}
 
 /// Has the runtime watch `descriptor`; gives it back with the error when that cannot be.
 ///

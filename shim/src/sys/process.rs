@@ -44,6 +44,15 @@ pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_keepcaps(keep)?)
 }
 
+/// Whether this process's groups are fixed: in a user namespace that a user other than root has made
+/// (user_namespaces(7), `/proc/pid/setgroups`).
+///
+/// # Errors
+/// When `/proc` does not say.
+pub fn groups_are_fixed() -> io::Result<bool> {
+    Ok(std::fs::read_to_string("/proc/self/setgroups")?.trim_end() == "deny")
+}
+
 /// Sets a resource limit by number, soft and hard, in the resource's own unit.
 ///
 /// # Errors

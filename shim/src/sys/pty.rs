@@ -49,6 +49,18 @@ pub fn resize(side: impl AsFd, size: Size) -> io::Result<()> {
     Ok(())
 }
 
+/// The size of the terminal that `side` is of.
+///
+/// # Errors
+/// What ioctl(2) `TIOCGWINSZ` fails with; `ENOTTY` for what is no terminal.
+pub fn size(side: impl AsFd) -> io::Result<Size> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the pointer is to a live structure, which this request fills.
+    let done = unsafe { libc::ioctl(side.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
+    Errno::result(done)?;
+    Ok(Size { columns: size.ws_col, rows: size.ws_row })
+}
+
 /// Makes a terminal the controlling one of this process, which leads a session without one: its keys
 /// for signals reach this process from now on.
 ///

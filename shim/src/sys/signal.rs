@@ -1,6 +1,7 @@
 //! What signals do to a container's process.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -79,6 +80,17 @@ pub fn ignore_the_rest() {
 /// Undoes [`ignore_the_rest`]: they do what they do to any new program.
 pub fn heed_the_rest() {
     set_the_rest(libc::SIG_DFL);
+}
+
+/// Has `signals` wait to be read from the answer (signalfd(2)) instead of doing what
+/// they do. For a process of one thread; programs that it executes are not kept from theirs.
+///
+/// # Errors
+/// What signalfd(2) fails with.
+pub fn queue(signals: &[Signal]) -> nix::Result<SignalFd> {
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 fn set_the_rest(action: libc::sighandler_t) {

@@ -62,11 +62,12 @@ impl Actor {
         let ceilings = [plan.max_guest_memory, request.max_guest_memory];
         plan.max_guest_memory = ceilings.into_iter().flatten().min();
         let path = plan.cgroups_path.as_deref();
-        let location = Location::parse(path, &request.id, request.systemd_cgroup)?;
+        let location = || Location::parse(path, &request.id, request.systemd_cgroup);
+        let location = request.cgroup.then(location).transpose()?;
         request.code.image = launcher.vouched(&request.id, &request.signed_images).await?;
         let rootfs = request.rootfs.clone();
         let (streams, code) = (&request.streams, &request.code);
-        let mut init = launcher.create(&plan, &location, rootfs, streams, code).await?;
+        let mut init = launcher.create(&plan, location.as_ref(), rootfs, streams, code).await?;
         let pid = init.pid;
         let created = Event::Created { request: request.clone(), pid };
         let oom = OomWatch::new(&init.cgroup);

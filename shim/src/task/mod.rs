@@ -132,6 +132,8 @@ pub struct Request {
     pub streams: Paths,
     /// Whether it shall have a terminal.
     pub terminal: bool,
+    /// Whether it gets control groups of its own.
+    pub cgroup: bool,
     /// Whether its `cgroupsPath` must be of systemd's form.
     pub systemd_cgroup: bool,
     /// The highest ceiling of its guest's memory, in bytes.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use artifact::media;
 use artifact::module::MAX_WASM;
-use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::layer::{self, normal};
@@ -73,8 +72,15 @@ impl Image {
                 "it is no OCI layout, for it holds no index.json; `docker save` of Docker 25 or later writes one"
             );
         }
+        let (mut image, _, manifest) = Self::choose(layout, &layout.document("index.json")?)?;
+        let bytes = image.find(layout, &manifest)?;
+        Ok((image, bytes))
+    }
+
+    /// What the part for Wasm of `index` says about itself, and its manifest.
+    pub fn choose(layout: &Layout, index: &Value) -> Result<(Self, Descriptor, Value)> {
         let mut parts = Vec::new();
-        gather(layout, &layout.document("index.json")?, &[], &mut parts, &mut 0)?;
+        gather(layout, index, &[], &mut parts, &mut 0)?;
         let mut candidates = Vec::new();
         for part in parts {
             let manifest = layout.described(&part.descriptor)?;
@@ -99,12 +105,11 @@ impl Image {
             names: part.names,
             platform,
             platforms,
-            manifest: part.descriptor.digest,
+            manifest: part.descriptor.digest.clone(),
             ..Self::default()
         };
         image.configure(&config["config"]);
-        let bytes = image.find(layout, &manifest)?;
-        Ok((image, bytes))
+        Ok((image, part.descriptor, manifest))
     }
 
     fn configure(&mut self, config: &Value) {
@@ -123,11 +128,8 @@ impl Image {
 
     /// Reads the layers for the module.
     fn find(&mut self, layout: &Layout, manifest: &Value) -> Result<Vec<u8>> {
-        let layers = manifest["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let layers = layers(manifest)?;
         ensure!(!layers.is_empty(), "it has no layers");
-        ensure!(layers.len() <= MANIFESTS, "it has more than {MANIFESTS} layers");
-        let layers = layers.iter().map(|layer| Descriptor::read(layer, "a layer"));
-        let layers = layers.collect::<Result<Vec<_>>>()?;
         if let Some(index) = layers.iter().position(|layer| media::is_wasm_layer(&layer.media_type))
         {
             let layer = &layers[index];
@@ -211,6 +213,13 @@ impl Image {
     }
 }
 
+/// The layers of a manifest, the lowest first.
+pub fn layers(manifest: &Value) -> Result<Vec<Descriptor>> {
+    let layers = manifest["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(layers.len() <= MANIFESTS, "it has more than {MANIFESTS} layers");
+    layers.iter().map(|layer| Descriptor::read(layer, "a layer")).collect()
+}
+
 enum Found {
     Nothing,
     Wasm(Vec<u8>),
@@ -220,14 +229,7 @@ enum Found {
 
 fn layer_of(layout: &Layout, descriptor: &Descriptor, at: &Path) -> Result<layer::Layer> {
     let mut blob = layout.blob(descriptor)?;
-    let kind = descriptor.media_type.split(';').next().unwrap_or_default();
-    let layer = if kind.ends_with("gzip") {
-        layer::read(MultiGzDecoder::new(&mut blob), at)?
-    } else if kind.ends_with("tar") {
-        layer::read(&mut blob, at)?
-    } else {
-        bail!("its media type {kind:?} is neither tar, nor tar and gzip, nor WebAssembly");
-    };
+    let layer = layer::read(layer::unpacked(&mut blob, &descriptor.media_type)?, at)?;
     blob.verify()?;
     Ok(layer)
 }

@@ -5,11 +5,12 @@
 //! and never compiled nor run; what it says is printed without control characters.
 
 mod anatomy;
-mod image;
-mod layer;
-mod layout;
+pub mod image;
+pub mod layer;
+pub mod layout;
 mod needs;
 mod report;
+mod zstd;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -105,25 +106,44 @@ impl Facts {
     }
 }
 
-/// The module that a path means, and the image that it is in.
-fn open(path: &Path) -> Result<(Option<Image>, Vec<u8>)> {
-    let unreadable = || format!("cannot read {}", path.display());
-    let metadata = fs::metadata(path).with_context(unreadable)?;
-    let layout = if metadata.is_dir() {
-        Layout::folder(path)
-    } else {
+/// What a path means.
+pub enum Subject {
+    /// An image.
+    Layout(Layout),
+    /// A file that is none, and its first bytes.
+    File(File, Vec<u8>),
+}
+
+impl Subject {
+    /// Looks what `path` means.
+    pub fn at(path: &Path) -> Result<Self> {
+        let unreadable = || format!("cannot read {}", path.display());
+        let metadata = fs::metadata(path).with_context(unreadable)?;
+        if metadata.is_dir() {
+            return Ok(Self::Layout(Layout::folder(path)));
+        }
         ensure!(metadata.is_file(), "cannot read {}: it is not a plain file", path.display());
         let mut file = File::open(path).with_context(unreadable)?;
         let mut head = Vec::new();
         (&file).take(512).read_to_end(&mut head).with_context(unreadable)?;
         file.rewind().with_context(unreadable)?;
         if head.get(257..262) != Some(b"ustar") {
-            return Ok((None, read_module(path, file, &head)?));
+            return Ok(Self::File(file, head));
         }
-        Layout::tar(file).with_context(unreadable)?
-    };
-    let (image, bytes) = Image::read(&layout).with_context(unreadable)?;
-    Ok((Some(image), bytes))
+        Ok(Self::Layout(Layout::tar(file).with_context(unreadable)?))
+    }
+}
+
+/// The module that a path means, and the image that it is in.
+fn open(path: &Path) -> Result<(Option<Image>, Vec<u8>)> {
+    match Subject::at(path)? {
+        Subject::File(file, head) => Ok((None, read_module(path, file, &head)?)),
+        Subject::Layout(layout) => {
+            let read = Image::read(&layout);
+            let (image, bytes) = read.with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((Some(image), bytes))
+        }
+    }
 }
 
 fn read_module(path: &Path, file: File, head: &[u8]) -> Result<Vec<u8>> {

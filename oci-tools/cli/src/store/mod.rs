@@ -1,9 +1,9 @@
 //! The images of this machine: an OCI image layout in a folder.
 //!
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>. `index.json` names
-//! images by their full names; the folder holds three things more: `partial/`, where blobs grow,
-//! and two files to lock. Whoever adds or reads blobs holds [`Store::in_use`]; what no name refers
-//! to is removed only when nobody does. Every change is a rename, so a store that was left in the
+//! images by their full names; the folder holds a few things more: `partial/`, where blobs grow,
+//! `unpacked/`, what `run` made of images, and two files to lock. Whoever adds or reads blobs holds
+//! [`Store::in_use`]; what no name refers to is removed only when nobody does. Every change is a rename, so a store that was left in the
 //! middle of something is a store all the same.
 
 mod archive;
@@ -119,6 +119,11 @@ impl Store {
     /// Where the blob is or will be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Where images that were run are unpacked, each in a folder that is called as its manifest is.
+    pub fn unpacked_folder(&self) -> PathBuf {
+        self.root.join("unpacked")
     }
 
     /// Whether the blob is there in its full length.

@@ -47,6 +47,13 @@ impl Store {
         each(&self.root.join("blobs/sha256"), |path, name| {
             if used.contains(name) { Ok(()) } else { swept.remove(path) }
         })?;
+        if let Some(folder) = Some(self.unpacked_folder()).filter(|folder| folder.is_dir()) {
+            each(&folder, |path, name| match used.contains(name) {
+                true => Ok(()),
+                false => fs::remove_dir_all(path)
+                    .with_context(|| format!("cannot remove {}", path.display())),
+            })?;
+        }
         each(&self.root.join("partial"), |path, _| {
             let free = File::open(path).is_ok_and(|file| file.try_lock().is_ok());
             if free { swept.remove(path) } else { Ok(()) }
