@@ -152,6 +152,11 @@ pub struct BuildArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub component: Option<bool>,
 
+    /// Component to put into those that import what it exports, so that one file runs by itself; may be
+    /// repeated, each goes into what those before it made
+    #[arg(long = "plug", value_name = "FILE")]
+    pub plugs: Vec<PathBuf>,
+
     /// Take names, DWARF and other custom sections out of the modules
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub strip: Option<bool>,

@@ -17,6 +17,7 @@ mod modules;
 mod optimize;
 mod output;
 mod pattern;
+mod plug;
 mod project;
 mod recipe;
 mod report;

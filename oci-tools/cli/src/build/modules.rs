@@ -9,6 +9,7 @@ use artifact::module::{self, to_binary};
 
 use super::recipe::{Changes, Recipe};
 use super::tree::{Node, Tree};
+use super::plug::Plug;
 use super::{component, optimize, strip};
 
 /// A module that goes into the image.
@@ -28,7 +29,7 @@ pub struct Module {
 
 /// Something that was done to a module.
 pub struct Change {
-    /// `optimized`, `wrapped` or `stripped`.
+    /// `optimized`, `wrapped`, `plugged` or `stripped`.
     pub what: &'static str,
     /// In bytes.
     pub before: usize,
@@ -41,19 +42,29 @@ pub struct Change {
 /// When one cannot be used, or none is what runs.
 pub fn read(recipe: &Recipe, tree: &mut Tree) -> Result<(Vec<Module>, usize)> {
     let mut modules = Vec::new();
+    let changes = &recipe.changes;
+    let plugs = changes.plugs.iter().map(|file| {
+        Plug::read(file, |path| {
+            let bytes = read_module(path)?;
+            let facts = parse(path, &bytes)?;
+            Ok((bytes, facts))
+        })
+    });
+    let plugs = plugs.collect::<Result<Vec<_>>>()?;
     for program in &recipe.modules {
         let file = &program.source;
-        modules.push(file.at.around(Module::read(&file.value, &program.dest, &recipe.changes))?);
+        modules.push(file.at.around(Module::read(&file.value, &program.dest, changes, &plugs))?);
     }
     let places = recipe.config.program().map(|program| recipe.config.places(program));
     let places = places.unwrap_or_default();
     if modules.is_empty() {
         let found = copied(tree, &places)?;
         for (number, (dest, source)) in found.into_iter().enumerate() {
-            modules.push(Module::read(shown(&source), &dest, &recipe.changes)?);
+            modules.push(Module::read(shown(&source), &dest, changes, &plugs)?);
             tree.make_module(&dest, number);
         }
     }
+    plugs.iter().try_for_each(Plug::check_used)?;
     let entry = places.iter().find_map(|place| modules.iter().position(|m| m.dest == *place));
     if recipe.modules.is_empty() && entry.is_none() {
         bail!(
@@ -94,7 +105,7 @@ fn shown(path: &Path) -> &Path {
 }
 
 impl Module {
-    fn read(file: &Path, dest: &Path, changes: &Changes) -> Result<Self> {
+    fn read(file: &Path, dest: &Path, changes: &Changes, plugs: &[Plug<'_>]) -> Result<Self> {
         let original = read_module(file)?;
         // Before anything else is fed with it.
         let mut facts = parse(file, &original)?;
@@ -113,6 +124,14 @@ impl Module {
             let new =
                 component::wrap(&binary, &facts).with_context(|| wrong("make a component of"))?;
             changed("wrapped", new, &mut binary);
+        }
+        if changes.component || facts.kind == module::Kind::Component {
+            for plug in plugs {
+                let new = plug.put_into(&binary).with_context(|| wrong("put components into"))?;
+                if let Some(new) = new {
+                    changed("plugged", new, &mut binary);
+                }
+            }
         }
         if changes.strip {
             let new = strip::strip(&binary).with_context(|| wrong("strip"))?;

@@ -39,6 +39,8 @@ struct Document {
     optimize: Option<Spanned<Optimize>>,
     strip: Option<Spanned<bool>>,
     component: Option<Spanned<bool>>,
+    #[serde(default)]
+    plug: Vec<Spanned<PathBuf>>,
     sbom: Option<Spanned<String>>,
     sbom_output: Option<Spanned<PathBuf>>,
     /// By their places in the image.
@@ -152,6 +154,7 @@ impl Reader<'_> {
             modules: document.modules.into_iter().map(path("modules")).collect(),
             form: document.form.map(|form| self.checked("form", form, choice)).transpose()?,
             linux: document.linux.into_iter().map(path("linux")).collect(),
+            plugs: document.plug.into_iter().map(path("plug")).collect(),
             tags: document.tags.into_iter().map(text("tags")).collect(),
             output: document.output.map(path("output")),
             steps: self.files(document.files)?,

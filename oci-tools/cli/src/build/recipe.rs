@@ -55,6 +55,8 @@ pub struct Program {
 pub struct Changes {
     pub optimize: Option<Level>,
     pub component: bool,
+    /// Components that are put into those that import what they export.
+    pub plugs: Vec<Said<PathBuf>>,
     pub strip: bool,
 }
 
@@ -190,6 +192,7 @@ impl Recipe {
             changes: Changes {
                 optimize: request.optimize.map(|said| said.value),
                 component: request.component.is_some_and(|said| said.value),
+                plugs: request.plugs,
                 strip: request.strip.is_some_and(|said| said.value),
             },
             sbom: sbom(request.sbom, request.sbom_output, &stem)?,

@@ -109,6 +109,7 @@ pub struct Request {
     pub optimize: Option<Said<Level>>,
     pub strip: Option<Said<bool>>,
     pub component: Option<Said<bool>>,
+    pub plugs: Vec<Said<PathBuf>>,
     pub sbom: Option<Said<SbomFormat>>,
     pub sbom_output: Option<Said<PathBuf>>,
 }
@@ -150,6 +151,7 @@ impl Request {
             optimize: one(&args.optimize, "--optimize"),
             strip: one(&args.strip, "--strip"),
             component: one(&args.component, "--component"),
+            plugs: each(&args.plugs, "--plug"),
             sbom: one(&args.sbom, "--sbom"),
             sbom_output: one(&args.sbom_output, "--sbom-output"),
         })
@@ -166,6 +168,7 @@ impl Request {
         replace(&mut self.modules, over.modules);
         replace(&mut self.linux, over.linux);
         replace(&mut self.tags, over.tags);
+        replace(&mut self.plugs, over.plugs);
         self.steps.extend(over.steps);
         self.env.extend(over.env);
         self.labels.extend(over.labels);

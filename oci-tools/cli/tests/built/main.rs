@@ -4,5 +4,6 @@
 mod changes;
 mod containerfile;
 mod desk;
+mod plugs;
 mod project;
 mod sbom;
