@@ -18,8 +18,8 @@ use crate::transport::Pace;
 /// From so many bytes on, a blob is hashed on a thread of its own.
 const LONG: u64 = 1 << 20;
 
-/// So many pieces may wait to be hashed.
-const WAITING: usize = 4;
+/// So many pieces may wait to be hashed: a piece may have half a megabyte.
+const WAITING: usize = 1;
 
 /// Gives the bytes of a blob in order, each once, never more than the descriptor says, and the last
 /// of them only when all together have the digest that it says.
