@@ -44,6 +44,7 @@ pub enum Command {
     Keygen(KeygenArgs),
     Sign(SignArgs),
     Verify(VerifyArgs),
+    #[command(visible_alias = "warm")]
     Compile(CompileArgs),
     Login(LoginArgs),
     Logout(LogoutArgs),

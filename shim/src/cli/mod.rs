@@ -29,6 +29,16 @@ type Error = Box<dyn std::error::Error>;
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let argv: Vec<String> = argv.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
     match argv.get(1..).map(strs).as_deref() {
+        // Where there may be no root to begin with.
+        Some(["alone", "compile", order @ ..]) => {
+            return match crate::sandbox::alone::enter() {
+                Ok(()) => compile::run(order),
+                Err(e) => {
+                    eprintln!("{e}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Some(["compile", order @ ..]) => return compile::run(order),
         Some(["layer", order @ ..]) => return layer::run(order),
         Some(["trust", order @ ..]) => return trust::run(order),

@@ -60,27 +60,33 @@ pub struct VerifyArgs {
     pub format: Format,
 }
 
-/// Compile the modules of an image and put the signed code beside it in its registry
+/// Compile the modules of an image before its first start
 ///
-/// Nodes whose settings hold the key use it in place of a compiler's. The code is for the version of
-/// Wasmtime that this program has, which is that of the shim of the same version. The image's layers
-/// are fetched into the store, where it is not there yet.
+/// The code goes into the cache of this machine's containers, where the first start finds it. With
+/// --push it is signed and put beside the image in its registry instead, for nodes whose settings hold
+/// the key (CodeKeys) and which then compile nothing; it is for the version of Wasmtime that this
+/// program has, which is that of the shim of the same version. An image that is not in the store is
+/// fetched there.
 #[derive(clap::Args)]
 pub struct CompileArgs {
-    /// Image in a registry
+    /// Image in the store or in a registry
     #[arg(value_name = "NAME[:TAG|@DIGEST]", value_parser = Reference::parse)]
     pub image: Reference,
 
+    /// Folder of the cache [default: that of the shim for root, else that of `run`]
+    #[arg(long, value_name = "DIR", conflicts_with = "push")]
+    pub root: Option<PathBuf>,
+
     /// Put the code beside the image in its registry
-    #[arg(long, required = true)]
+    #[arg(long, requires = "key")]
     pub push: bool,
 
     /// Private key in PEM
-    #[arg(short, long, value_name = "FILE", required = true)]
-    pub key: PathBuf,
+    #[arg(short, long, value_name = "FILE", requires = "push")]
+    pub key: Option<PathBuf>,
 
     /// CPUs to compile for; may be repeated [default: x86_64-v2 and x86_64-v3]
-    #[arg(short, long = "target", value_name = "TARGET", value_parser = target)]
+    #[arg(short, long = "target", value_name = "TARGET", value_parser = target, requires = "push")]
     pub targets: Vec<artifact::engine::Target>,
 
     #[command(flatten)]

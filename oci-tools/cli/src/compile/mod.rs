@@ -1,178 +1,111 @@
-//! `wasm-image compile`: the code of an image's modules, compiled here, signed, and kept beside the
-//! image in its registry.
+//! `wasm-image compile`: the code of an image's modules, for this machine's cache; or signed, and kept
+//! beside the image in its registry. The compiler runs in the shim's own roles, without rights.
 
 mod modules;
+mod push;
 
+use std::fs::File;
 use std::io::{Seek, Write};
-use std::sync::Arc;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
-use artifact::engine::{Compatibility, Target};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use registry::{Access, Descriptor, Digest, Hasher, Platform, Repository, Source};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use artifact::cache::DEFAULT_MAX_SIZE;
+use registry::{Descriptor, Digest, Platform};
 use serde_json::json;
-use trust::code::{self, ARTIFACT, Offer, Statement};
-use trust::key::PrivateKey;
+use shim::launch::in_role;
 
-use crate::build::bytes;
 use crate::cli::{CompileArgs, Format};
+use crate::run;
 use crate::store::Store;
-use crate::transfer::{self, Network, say, send_bytes, wait};
+use crate::transfer::{self, Network, say, wait};
 use modules::Module;
 
-/// Unless others are asked for: what almost every node is one of.
-const TARGETS: [Target; 2] = [Target::V3, Target::V2];
-
-/// Compiles, signs and pushes.
+/// Compiles the modules of an image.
 pub fn run(args: &CompileArgs) -> Result<()> {
-    let key = PrivateKey::read(&args.key)?;
-    let store = Store::open(args.store.store.as_deref())?;
-    let network = Network::new(&args.network);
-    let mut targets = args.targets.clone();
-    targets.sort();
-    targets.dedup();
-    if targets.is_empty() {
-        targets = TARGETS.to_vec();
+    match &args.key {
+        Some(key) => push::run(args, key),
+        None => fill_cache(args),
     }
-    wait(async {
-        let repository = network.repository(&args.image, Access::Push)?;
-        let root = crate::sign::root(&repository, &args.image).await?;
-        let modules = modules(&network, &store, args, &root).await?;
-        let (mut offers, mut present) = (Vec::new(), 0);
-        for module in &modules {
-            let there = code::offers(&repository, &root.digest, &Digest::of(&module.bytes)).await?;
-            for &target in &targets {
-                match is_there(&there, target, &key)? {
-                    true => present += 1,
-                    false => offers.push(offer(&repository, module, target, &key).await?),
-                }
-            }
+}
+
+fn fill_cache(args: &CompileArgs) -> Result<()> {
+    let root = match &args.root {
+        Some(root) => root.clone(),
+        None => run::code_cache()?,
+    };
+    let store = Store::open(args.store.store.as_deref())?;
+    let modules = match store.find(&args.image.to_string()) {
+        Ok(entry) => modules_of(&store, args, &entry.descriptor)?,
+        Err(_) => {
+            let network = Network::new(&args.network);
+            wait(fetched(&network, &store, args, &args.image))?
         }
-        let mut artifact = None;
-        if !offers.is_empty() {
-            let code::Artifact { config, descriptor, manifest } = code::artifact(&root, &offers);
-            send_bytes(&repository, &config.0, &config.1).await?;
-            repository.attach(&root.digest, ARTIFACT, &descriptor, manifest.into()).await?;
-            artifact = Some(descriptor.digest);
+    };
+    for module in &modules {
+        compile(module, &["optimized", &folder(&root)?, &DEFAULT_MAX_SIZE.to_string()], |command| {
+            command.arg(Digest::of(&module.bytes).hex()).stdout(Stdio::null());
+        })?;
+    }
+    say(&match args.format {
+        Format::Text => {
+            let names = modules.iter().map(|module| module.name.as_str()).collect::<Vec<_>>();
+            format!("{}: {} compiled, in {}\n", args.image, names.join(", "), root.display())
         }
-        report(args, &root, artifact.as_ref(), &modules, &offers, present)
+        Format::Json => {
+            let one = |module: &Module| json!({ "module": module.name, "wasm": Digest::of(&module.bytes) });
+            let modules: Vec<_> = modules.iter().map(one).collect();
+            format!("{:#}\n", json!({ "image": args.image.to_string(), "root": root, "modules": modules }))
+        }
     })
 }
 
-/// The modules of the image, of which each platform of Wasm is fetched into the store.
-async fn modules(
+/// The shim takes it by its full name.
+fn folder(root: &Path) -> Result<String> {
+    let root = std::path::absolute(root)?;
+    root.to_str().map(str::to_owned).ok_or_else(|| anyhow!("{} is not UTF-8", root.display()))
+}
+
+/// Has the compiler run in the role `order`, completed by `rest`; gives what it wrote to its output, if
+/// that goes nowhere else.
+fn compile(module: &Module, order: &[&str], rest: impl FnOnce(&mut Command)) -> Result<Vec<u8>> {
+    let scratch = || -> std::io::Result<File> {
+        let mut wasm = tempfile::tempfile()?;
+        wasm.write_all(&module.bytes)?;
+        wasm.rewind()?;
+        Ok(wasm)
+    };
+    let wasm = scratch().context("cannot write to the temporary folder")?;
+    let mut command = in_role("alone");
+    command.arg("compile").args(order).stdin(wasm).stdout(Stdio::piped()).stderr(Stdio::piped());
+    rest(&mut command);
+    let child = command.spawn().context("cannot start the compiler")?;
+    let done = child.wait_with_output().context("cannot wait for the compiler")?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        match said.trim() {
+            "" => bail!("cannot compile {}: the compiler ended with {}", module.name, done.status),
+            said => bail!("cannot compile {}: {said}", module.name),
+        }
+    }
+    Ok(done.stdout)
+}
+
+/// The modules of the image `name`, of which what is for Wasm is fetched into the store.
+async fn fetched(
     network: &Network,
     store: &Store,
     args: &CompileArgs,
-    root: &Descriptor,
+    name: &crate::reference::Reference,
 ) -> Result<Vec<Module>> {
     let wasm: Platform = "wasi/wasm".parse().map_err(anyhow::Error::msg)?;
-    let digest = args.image.at(&root.digest);
-    let pulled = transfer::fetch(network, &digest, &wasm, store, args.format).await?;
+    let root = transfer::fetch(network, name, &wasm, store, args.format).await?;
+    modules_of(store, args, &root)
+}
+
+fn modules_of(store: &Store, args: &CompileArgs, root: &Descriptor) -> Result<Vec<Module>> {
     let _in_use = store.in_use()?;
-    let modules = modules::of(store, &pulled)?;
+    let modules = modules::of(store, root)?;
     ensure!(!modules.is_empty(), "{} has no WebAssembly in it", args.image);
     Ok(modules)
-}
-
-/// Whether `offers` has code for `target` that `key` has signed.
-fn is_there(offers: &[Offer], target: Target, key: &PrivateKey) -> Result<bool> {
-    let engine = target.engine().map_err(|e| anyhow::anyhow!("{e:#}"))?;
-    let engine = Compatibility::of(&engine).to_string();
-    let keys = [key.public("")];
-    let opened = offers.iter().filter_map(|offer| Some(offer.signed.open(&keys).ok()?.0));
-    Ok(opened.into_iter().any(|said| said.engine == engine && said.target == target.to_string()))
-}
-
-async fn offer(
-    repository: &Repository,
-    module: &Module,
-    target: Target,
-    key: &PrivateKey,
-) -> Result<Offer> {
-    let failed = || format!("cannot compile {} for {target}", module.name);
-    let engine = target.engine().map_err(|e| anyhow::anyhow!("{e:#}")).with_context(failed)?;
-    let compiled = artifact::compile::compile(&engine, &module.bytes).with_context(failed)?;
-    let statement = Statement {
-        kind: ARTIFACT.to_owned(),
-        wasm: Digest::of(&module.bytes),
-        engine: Compatibility::of(&engine).to_string(),
-        target: target.to_string(),
-        code: Digest::of(&compiled),
-        size: compiled.len() as u64,
-    };
-    let signed = statement.sign(key)?;
-    let mut file = GzEncoder::new(tempfile::tempfile()?, Compression::default());
-    file.write_all(&compiled).context("cannot write to the temporary folder")?;
-    let mut file = file.finish().context("cannot write to the temporary folder")?;
-    file.rewind()?;
-    let (mut hasher, mut piece, mut size) = (Hasher::default(), vec![0; 64 << 10], 0);
-    loop {
-        let len = std::io::Read::read(&mut file, &mut piece)?;
-        if len == 0 {
-            break;
-        }
-        hasher.update(&piece[..len]);
-        size += len as u64;
-    }
-    let blob = code::layer(hasher.digest(), size);
-    if !repository.has(&blob).await? {
-        let silent: registry::Meter = Arc::new(|_| ());
-        repository.put_blob(&blob, &mut Source::File(Arc::new(file)), &silent).await?;
-    }
-    Ok(Offer { signed, blob })
-}
-
-fn report(
-    args: &CompileArgs,
-    root: &Descriptor,
-    artifact: Option<&Digest>,
-    modules: &[Module],
-    offers: &[Offer],
-    present: usize,
-) -> Result<()> {
-    let said = offers.iter().map(|offer| {
-        let statement: Statement = serde_json::from_str(&offer.signed.text)?;
-        let of = |module: &&Module| Digest::of(&module.bytes) == statement.wasm;
-        let name = modules.iter().find(of).map_or("", |module| &module.name);
-        Ok((name, statement, offer.blob.size))
-    });
-    let said = said.collect::<Result<Vec<_>>>()?;
-    say(&match args.format {
-        Format::Text => {
-            let mut text = format!("{}@{}\n", args.image, root.digest);
-            for (name, statement, size) in &said {
-                let (whole, sent) = (bytes(statement.size), bytes(*size));
-                let target = &statement.target;
-                text += &format!("  {name} for {target}: {whole} of code, {sent} compressed\n");
-            }
-            if present > 0 {
-                text += &format!("  {present} more, of the same key, are there already\n");
-            }
-            if let Some(artifact) = artifact {
-                text += &format!("  signed with {}, as {artifact}\n", args.key.display());
-            }
-            text
-        }
-        Format::Json => {
-            let one = |(name, statement, size): &(&str, Statement, u64)| {
-                json!({
-                    "module": name,
-                    "wasm": statement.wasm,
-                    "target": statement.target,
-                    "engine": statement.engine,
-                    "code": statement.code,
-                    "size": statement.size,
-                    "compressed": size,
-                })
-            };
-            let code: Vec<_> = said.iter().map(one).collect();
-            let image = args.image.to_string();
-            format!(
-                "{:#}\n",
-                json!({ "image": image, "digest": root.digest, "artifact": artifact, "code": code, "present": present })
-            )
-        }
-    })
 }

@@ -71,6 +71,14 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// Where the code is that `run` and, for root, the shim look for.
+///
+/// # Errors
+/// When there is no place for it.
+pub fn code_cache() -> anyhow::Result<PathBuf> {
+    Ok(Places::of(nix::unistd::geteuid().is_root())?.code)
+}
+
 /// Runs, and ends as the guest does.
 pub fn run(args: &RunArgs) -> ExitCode {
     let code = match execute(args) {

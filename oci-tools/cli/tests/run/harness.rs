@@ -60,6 +60,12 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    /// The folder of its image store.
+    pub fn store(&self) -> String {
+        let name = if self.nobody { "home/store" } else { "store" };
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -13,3 +13,4 @@ mod sees;
 mod serving;
 mod signals;
 mod terminal;
+mod warm;

@@ -5,6 +5,7 @@
 
 mod background;
 mod signed;
+mod target;
 mod worker;
 
 use crate::launch::{BACKGROUND, UNUSABLE};
@@ -47,12 +48,13 @@ fn internal(error: impl Display) -> Error {
 
 pub fn run(order: &[&str]) -> ExitCode {
     let made = match *order {
+        ["for", target] => target::make(target),
         [work, root, max_cache, digest] => make(work, root, max_cache, digest, None),
         [work, root, max_cache, digest, trusted] => {
             make(work, root, max_cache, digest, Some(trusted))
         }
         _ => Err(internal(
-            "usage: compile baseline|optimized|background ROOT BYTES SHA256 [TRUSTED] <WASM",
+            "usage: compile baseline|optimized|background ROOT BYTES SHA256 [TRUSTED] <WASM | compile for TARGET <WASM >CODE",
         )),
     };
     let Err(error) = made else {
