@@ -33,12 +33,12 @@ const MAX_FILE: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be read.
-    #[error("cannot read the key {}: {source}", path.display())]
+    #[error("cannot read the key {}: {why}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// It is something else.
     #[error("{name} is no {wanted} key: {why}")]
@@ -218,7 +218,7 @@ impl PrivateKey {
 }
 
 fn file(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Unreadable { path: path.to_owned(), source };
+    let failed = |why| Error::Unreadable { path: path.to_owned(), why };
     let size = fs::metadata(path).map_err(failed)?.len();
     if size > MAX_FILE {
         return Err(failed(io::Error::other("it is too large for one")));

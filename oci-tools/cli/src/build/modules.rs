@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use artifact::module::{self, to_binary};
 
+use super::plug::Plug;
 use super::recipe::{Changes, Recipe};
 use super::tree::{Node, Tree};
-use super::plug::Plug;
 use super::{component, optimize, strip};
 
 /// A module that goes into the image.

@@ -56,8 +56,8 @@ impl<'a> Plug<'a> {
             Err(PlugError::GraphError { source }) => return Err(words(&format!("{source:#}"))),
         }
         let whole = graph.encode(EncodeOptions::default()).map_err(|e| words(&e));
-        let whole = whole
-            .with_context(|| format!("{} does not fit into it", self.file.value.display()))?;
+        let whole =
+            whole.with_context(|| format!("{} does not fit into it", self.file.value.display()))?;
         self.used.set(true);
         Ok(Some(whole))
     }

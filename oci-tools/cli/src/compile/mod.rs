@@ -43,9 +43,13 @@ fn fill_cache(args: &CompileArgs) -> Result<()> {
         }
     };
     for module in &modules {
-        compile(module, &["optimized", &folder(&root)?, &DEFAULT_MAX_SIZE.to_string()], |command| {
-            command.arg(Digest::of(&module.bytes).hex()).stdout(Stdio::null());
-        })?;
+        compile(
+            module,
+            &["optimized", &folder(&root)?, &DEFAULT_MAX_SIZE.to_string()],
+            |command| {
+                command.arg(Digest::of(&module.bytes).hex()).stdout(Stdio::null());
+            },
+        )?;
     }
     say(&match args.format {
         Format::Text => {
@@ -55,7 +59,10 @@ fn fill_cache(args: &CompileArgs) -> Result<()> {
         Format::Json => {
             let one = |module: &Module| json!({ "module": module.name, "wasm": Digest::of(&module.bytes) });
             let modules: Vec<_> = modules.iter().map(one).collect();
-            format!("{:#}\n", json!({ "image": args.image.to_string(), "root": root, "modules": modules }))
+            format!(
+                "{:#}\n",
+                json!({ "image": args.image.to_string(), "root": root, "modules": modules })
+            )
         }
     })
 }

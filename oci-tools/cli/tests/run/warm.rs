@@ -35,7 +35,10 @@ fn an_image_of_the_store_is_compiled_to_fast_code_once() {
     };
     let first = list();
     assert_eq!(first.as_array().unwrap().len(), 1, "{first}");
-    assert_eq!((&first[0]["digest"], &first[0]["tier"]), (&Value::from(digest), &"optimized".into()));
+    assert_eq!(
+        (&first[0]["digest"], &first[0]["tier"]),
+        (&Value::from(digest), &"optimized".into())
+    );
     compiled(&place, &["--root", "code"]);
     assert_eq!(list()[0]["made"], first[0]["made"]);
 }
@@ -55,7 +58,8 @@ fn nobody_has_a_cache_too() {
 #[test]
 fn what_cannot_be_compiled_is_named() {
     let place = Place::new();
-    let output = place.command(&["compile", "localhost:1/none", "--retries", "0"]).output().unwrap();
+    let output =
+        place.command(&["compile", "localhost:1/none", "--retries", "0"]).output().unwrap();
     let words = stderr(&output);
     assert!(!output.status.success() && words.contains("localhost:1"), "{words}");
     let output = place.command(&["compile", "probe", "--push"]).output().unwrap();
