@@ -254,3 +254,53 @@ fn remove(folder: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    /// All below `folder`, links not followed.
+    fn all(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_folder = fs::symlink_metadata(&path).unwrap().is_dir();
+            found.push(path.clone());
+            if is_folder {
+                all(&path, found);
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_an_attacker_wrote_stay_in_their_folder_and_make_no_devices() {
+        let (taken, made) = (Cell::new(0), Cell::new(0));
+        let layer = || hostile::tars("app.wasm", b"content");
+        hostile::check("pairs of layers", 6000, (layer(), layer()), |(lower, upper)| {
+            let outside = tempfile::tempdir().unwrap();
+            fs::write(outside.path().join("app.wasm"), "canary").unwrap();
+            let folder = outside.path().join("rootfs");
+            fs::create_dir(&folder).unwrap();
+            let mut tree = Tree::new(&folder, true).unwrap();
+            let whole = [&lower, &upper]
+                .into_iter()
+                .all(|tar| tree.add(|| Ok(Box::new(tar.as_slice()))).is_ok());
+            taken.set(taken.get() + u32::from(whole));
+            let mut beside = fs::read_dir(outside.path()).unwrap().count();
+            assert_eq!(fs::read(outside.path().join("app.wasm")).unwrap(), b"canary");
+            beside -= 2;
+            assert_eq!(beside, 0, "something was made beside the folder");
+            let mut found = Vec::new();
+            all(&folder, &mut found);
+            for path in &found {
+                let meta = fs::symlink_metadata(path).unwrap();
+                let kind = meta.file_type();
+                assert!(!kind.is_block_device() && !kind.is_char_device(), "{}", path.display());
+                assert_eq!(meta.mode() & 0o6000, 0, "{} lends rights", path.display());
+            }
+            made.set(made.get() + found.len());
+        });
+        assert!(taken.get() > 50 && made.get() > 2000, "{} {}", taken.get(), made.get());
+    }
+}
