@@ -1,10 +1,10 @@
 //! `wasm-image cache`: the code that this machine's shims have compiled, looked at and tidied.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use artifact::cache::{self, Collection, Entry, Health, collect, current, entries};
 use artifact::engine::Compatibility;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::build::bytes;
 use crate::cli::{
     CacheArgs, CacheAt, CacheCommand, CacheRmArgs, CacheVerifyArgs, Format, PruneArgs,
 };
+use crate::manners::print;
 
 /// How much of a digest is shown.
 const SHORT: usize = 12;
@@ -240,11 +241,4 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
-}
-
-fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to stdout"),
-    }
 }

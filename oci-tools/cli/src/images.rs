@@ -1,12 +1,11 @@
 //! The store as a person sees it: `list`, `tag`, `rm`.
 
-use std::io::{self, Write};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::build::bytes;
 use crate::cli::{Format, ListArgs, RmArgs, TagArgs};
+use crate::manners::print;
 use crate::store::{Entry, Store};
 
 /// `wasm-image list`.
@@ -29,10 +28,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
             format!("{:#}\n", json!(entries.iter().map(one).collect::<Vec<_>>()))
         }
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to stdout"),
-    }
+    print(&text)
 }
 
 /// All blobs and documents together, in bytes; `None` of a damaged image.
@@ -87,16 +83,13 @@ pub fn rm(args: &RmArgs) -> Result<()> {
             "freed": { "size": swept.bytes, "files": swept.blobs },
             "postponed": swept.postponed,
         });
-        println!("{report:#}");
-        return Ok(());
+        return print(&format!("{report:#}\n"));
     }
-    for name in &names {
-        println!("removed {name}");
-    }
+    let mut text: String = names.iter().map(|name| format!("removed {name}\n")).collect();
     if swept.postponed {
         eprintln!("note: another command uses the store; the next `rm` frees the space");
     } else {
-        println!("freed {} in {} files", bytes(swept.bytes), swept.blobs);
+        text += &format!("freed {} in {} files\n", bytes(swept.bytes), swept.blobs);
     }
-    Ok(())
+    print(&text)
 }

@@ -34,9 +34,9 @@ pub fn man(args: &ManArgs) -> Result<()> {
     }
 }
 
-fn print(text: &[u8]) -> Result<()> {
-    match io::stdout().write_all(text) {
-        // The reader, such as `head`, has seen enough.
+/// Writes to stdout. A reader that goes away, such as `head`, has seen enough, and is no failure.
+pub fn print(text: impl AsRef<[u8]>) -> Result<()> {
+    match io::stdout().write_all(text.as_ref()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to stdout"),
     }

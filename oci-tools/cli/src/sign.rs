@@ -30,9 +30,10 @@ pub fn keygen(args: &KeygenArgs) -> Result<()> {
     let key = PrivateKey::parse("the new key", text.as_bytes())?;
     write(&private, &text, 0o600)?;
     write(&public, &key.public("").pem(), 0o644)?;
-    println!("{} signs: keep it to yourself", private.display());
-    println!("{} checks: give it to those who shall trust you", public.display());
-    Ok(())
+    let (private, public) = (private.display(), public.display());
+    say(&format!(
+        "{private} signs: keep it to yourself\n{public} checks: give it to those who shall trust you\n"
+    ))
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

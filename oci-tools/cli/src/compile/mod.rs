@@ -35,9 +35,10 @@ fn fill_cache(args: &CompileArgs) -> Result<()> {
         None => run::code_cache()?,
     };
     let store = Store::open(args.store.store.as_deref())?;
-    let modules = match store.find(&args.image.to_string()) {
-        Ok(entry) => modules_of(&store, args, &entry.descriptor)?,
-        Err(_) => {
+    let name = args.image.to_string();
+    let modules = match store.entries()?.into_iter().find(|entry| entry.name == name) {
+        Some(entry) => modules_of(&store, args, &entry.descriptor)?,
+        None => {
             let network = Network::new(&args.network);
             wait(fetched(&network, &store, args, &args.image))?
         }

@@ -1,14 +1,13 @@
 //! Signed code, for other machines.
 
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use artifact::engine::{Compatibility, Target};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use registry::{Access, Descriptor, Digest, Hasher, Repository, Source};
+use registry::{Access, Descriptor, Digest, Repository};
 use serde_json::json;
 use trust::code::{self, ARTIFACT, Offer, Statement};
 use trust::key::PrivateKey;
@@ -86,24 +85,11 @@ async fn offer(
         size: compiled.len() as u64,
     };
     let signed = statement.sign(key)?;
-    let mut file = GzEncoder::new(tempfile::tempfile()?, Compression::default());
-    file.write_all(&compiled).context("cannot write to the temporary folder")?;
-    let mut file = file.finish().context("cannot write to the temporary folder")?;
-    file.rewind()?;
-    let (mut hasher, mut piece, mut size) = (Hasher::default(), vec![0; 64 << 10], 0);
-    loop {
-        let len = std::io::Read::read(&mut file, &mut piece)?;
-        if len == 0 {
-            break;
-        }
-        hasher.update(&piece[..len]);
-        size += len as u64;
-    }
-    let blob = code::layer(hasher.digest(), size);
-    if !repository.has(&blob).await? {
-        let silent: registry::Meter = Arc::new(|_| ());
-        repository.put_blob(&blob, &mut Source::File(Arc::new(file)), &silent).await?;
-    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(&compiled)?;
+    let packed = packed.finish()?;
+    let blob = code::layer(Digest::of(&packed), packed.len() as u64);
+    send_bytes(repository, &blob, &packed).await?;
     Ok(Offer { signed, blob })
 }
 

@@ -11,7 +11,7 @@ mod relay;
 mod report;
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -21,6 +21,7 @@ use registry::{
 };
 
 use crate::cli::{CopyArgs, Format, NetworkArgs, PullArgs, PushArgs};
+use crate::manners::print;
 use crate::reference::{Place, Reference};
 use crate::store::Store;
 use image::Wanted;
@@ -70,10 +71,7 @@ pub async fn send_bytes(repository: &Repository, blob: &Descriptor, content: &[u
 
 /// Says a report on stdout; a reader that has seen enough is no failure.
 pub fn say(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("it is done, but the report cannot be written"),
-    }
+    print(text).context("it is done, but the report cannot be written")
 }
 
 /// `wasm-image push`.

@@ -37,6 +37,19 @@ fn desk(toml: &str) -> Desk {
     ])
 }
 
+#[test]
+fn the_report_tells_of_modules_beside_the_one_that_runs_once() {
+    let desk = desk(WHOLE);
+    let output = desk.run(&["build", "--output", "out.tar", "--form", "image", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys: Vec<_> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["beside", "image", "module", "next", "output", "warnings"]);
+    assert_eq!(report["module"]["file"], "bin/hello.wasm");
+    assert!(report["module"].get("beside").is_none(), "{report:#}");
+    let beside = report["beside"].as_array().unwrap();
+    assert_eq!((beside.len(), &beside[0]["path"]), (1, &"/check.wasm".into()));
+}
+
 const FLAGS: [&str; 38] = [
     "bin/hello.wasm",
     "bin/check.wasm",
