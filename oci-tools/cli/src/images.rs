@@ -83,7 +83,7 @@ pub fn rm(args: &RmArgs) -> Result<()> {
             "freed": { "size": swept.bytes, "files": swept.blobs },
             "postponed": swept.postponed,
         });
-        return print(&format!("{report:#}\n"));
+        return print(format!("{report:#}\n"));
     }
     let mut text: String = names.iter().map(|name| format!("removed {name}\n")).collect();
     if swept.postponed {
