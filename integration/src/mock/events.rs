@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use containerd_shim_protos::api::ForwardRequest;
 use containerd_shim_protos::events::task::{
     TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused,
@@ -9,8 +10,9 @@ use containerd_shim_protos::events::task::{
 };
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::protobuf::{self, Message};
-use containerd_shim_protos::{Events, topics};
-use ttrpc::TtrpcContext;
+use containerd_shim_protos::shim_async::Events;
+use containerd_shim_protos::topics;
+use ttrpc::asynchronous::TtrpcContext;
 
 /// What a task event said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +106,9 @@ impl Event {
 /// The event service.
 pub(super) struct Recorder(pub(super) Arc<Mutex<Vec<Event>>>);
 
+#[async_trait]
 impl Events for Recorder {
-    fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
+    async fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
         let envelope = request.envelope.unwrap_or_default();
         let event = Event::read(&envelope.topic, &envelope.event.value)
             .expect("an event of the topic's type");

@@ -20,6 +20,7 @@ pub use remains::{cgroups, group_file, processes};
 pub use task::{Answer, Refusal, Shim};
 
 use std::fs;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -28,15 +29,16 @@ use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::{CreateTaskRequest, DeleteResponse};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
-use containerd_shim_protos::create_events;
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim_async::create_events;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
-use ttrpc::Server;
+use tokio::runtime::{Builder, Runtime};
+use ttrpc::asynchronous::Server;
 
 use crate::bundle::Bundle;
 use crate::command::{self, Done};
@@ -72,7 +74,8 @@ pub struct Mock {
     /// The containerd namespace; nothing else on the machine bears this name.
     pub namespace: String,
     events: Arc<Mutex<Vec<Event>>>,
-    server: Option<Server>,
+    /// What takes events, while it is there.
+    server: Option<Runtime>,
     mounts: Vec<String>,
 }
 
@@ -96,23 +99,31 @@ impl Mock {
         mock
     }
 
-    /// containerd is not there any more: nobody takes events.
+    /// containerd is not there any more, as if it had been killed: nobody takes events, and every
+    /// connection to it is cut.
     pub fn go_away(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.shutdown();
-        }
+        drop(self.server.take());
         let _ = fs::remove_file(format!("{CONTAINERD}.ttrpc"));
     }
 
     /// containerd is there again, with what it knew.
     pub fn come_back(&mut self) {
         let recorder = Arc::new(Recorder(Arc::clone(&self.events)));
-        let mut server = Server::new()
-            .bind(&format!("unix://{CONTAINERD}.ttrpc"))
-            .expect("the socket can be bound")
-            .register_service(create_events(recorder));
-        server.start().expect("the event service can be started");
-        self.server = Some(server);
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime can be made");
+        runtime.block_on(async {
+            let mut server = Server::new()
+                .bind(&format!("unix://{CONTAINERD}.ttrpc"))
+                .expect("the socket can be bound")
+                .register_service(create_events(recorder));
+            server.start().await.expect("the event service can be started");
+            // It stops when it is dropped, which it is with the runtime.
+            tokio::spawn(async move {
+                let _server = server;
+                pending::<()>().await;
+            });
+        });
+        self.server = Some(runtime);
     }
 
     /// A bundle in this containerd's folder, under an id of its own.
