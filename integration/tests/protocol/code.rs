@@ -62,6 +62,9 @@ pub fn runs(shim: &Shim, bundle: &Bundle) -> Tier {
     Tier::of(code.unwrap_or_else(|| panic!("no compiled code in\n{maps}")))
 }
 
+/// Settings by which the first start waits for optimized code.
+pub const OPTIMIZED: &str = "Compiler = \"optimized\"";
+
 /// A request with settings of the runtime.
 pub fn with_options(toml: &str) -> CreateTaskRequest {
     CreateTaskRequest { options: MessageField::some(options::body(toml)), ..Default::default() }

@@ -11,10 +11,7 @@ use integration::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::code::{big, cached, children, lives, with_options};
-
-/// The compiler that takes its time.
-const OPTIMIZED: &str = "Compiler = \"optimized\"";
+use crate::code::{OPTIMIZED, big, cached, children, lives, with_options};
 
 /// The processes that compile for a shim.
 struct Compiler {
