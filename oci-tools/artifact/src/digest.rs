@@ -36,7 +36,8 @@ impl Digest {
     /// Whatever reading fails with.
     pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
         let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 256 * 1024];
+        // No larger: its pages are new to this process, and each of them costs as much as reading it.
+        let mut buffer = vec![0; 32 * 1024];
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => return Ok(Self(hasher.finalize().into())),

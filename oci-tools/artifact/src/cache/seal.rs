@@ -26,7 +26,7 @@ const NUMBERS: usize = 2 + 2 * PARTS + 1;
 const LEN: usize = MAGIC.len() + 32 + 8 * NUMBERS + 4;
 
 /// At once so much is read of the parts, in bytes.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 32 << 10;
 
 /// What a maker says of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
