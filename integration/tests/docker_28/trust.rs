@@ -31,6 +31,7 @@ impl Registry {
         STOCKED.get_or_init(|| {
             for (from, to) in [
                 ("/usr/bin/docker-registry".into(), "bin/docker-registry"),
+                (paths::judge("cosign3/usr/bin/cosign"), "bin/cosign"),
                 (paths::guest("probe-p1.wasm"), "probe-p1.wasm"),
                 (paths::guest("probe-p2.wasm"), "probe-p2.wasm"),
             ] {
@@ -153,6 +154,21 @@ fn only_images_that_the_named_key_has_signed_run() {
     registry.run(&runtime, "hello:1").fails().complains_of(&["SignedImages has no entry for it"]);
     // Without rules nobody asks.
     registry.run(integration::RUNTIME, &other).ok();
+}
+
+#[test]
+fn an_image_that_cosign_has_signed_runs() {
+    let _alone = host().alone();
+    let registry = Registry::start();
+    let runtime = registry.settings(&POLICY.replace("ours", "cosign"));
+    let image = registry.image("probe-p1.wasm");
+    registry.bed().sh(&format!(
+        "cd /share && export COSIGN_PASSWORD= && cosign generate-key-pair && cosign sign --yes \
+         --use-signing-config=false --tlog-upload=false --key cosign.key {image}"
+    ));
+    assert_eq!(registry.run(&runtime, &image).ok().text(), "hello from wasm");
+    let other = registry.image("probe-p1.wasm");
+    registry.run(&runtime, &other).fails().complains_of(&["it is not signed"]);
 }
 
 #[test]

@@ -41,14 +41,15 @@ struct List {
 }
 
 impl Repository {
-    /// The artifacts of type `artifact_type` that refer to `subject`. There may be none.
+    /// The artifacts of the first of `types` that refer to `subject`. There may be none. Where it is
+    /// clients who keep the list, they may call it by another of `types`.
     pub async fn referrers(
         &self,
         subject: &Digest,
-        artifact_type: &str,
+        types: &[&str],
     ) -> Result<Vec<Descriptor>, Error> {
         // The registry may pass over others, or leave that to us.
-        let escaped = artifact_type.replace('/', "%2F").replace('+', "%2B");
+        let escaped = types[0].replace('/', "%2F").replace('+', "%2B");
         let query = format!("artifactType={escaped}");
         let list = match self.list(&format!("referrers/{subject}"), Some(query), subject).await? {
             Some(list) => list,
@@ -57,7 +58,12 @@ impl Repository {
                 .await?
                 .unwrap_or_default(),
         };
-        let wanted = |entry: &Referrer| entry.artifact_type.as_deref() == Some(artifact_type);
+        let wanted = |entry: &Referrer| {
+            entry
+                .artifact_type
+                .as_deref()
+                .is_some_and(|artifact_type| types.contains(&artifact_type))
+        };
         Ok(list.into_iter().filter(wanted).map(|entry| entry.descriptor).collect())
     }
 

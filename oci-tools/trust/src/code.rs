@@ -134,7 +134,7 @@ pub async fn offers(
     wasm: &Digest,
 ) -> Result<Vec<Offer>, RegistryError> {
     let mut offers = Vec::new();
-    let artifacts = repository.referrers(subject, ARTIFACT).await?;
+    let artifacts = repository.referrers(subject, &[ARTIFACT]).await?;
     // The newest were added last.
     for artifact in artifacts.iter().rev().take(MAX_ARTIFACTS) {
         let Document::Manifest(manifest) =

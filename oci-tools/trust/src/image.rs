@@ -1,7 +1,8 @@
-//! Signatures of images, as cosign keeps them: the image's digest in a small document, the document as
-//! a layer of an artifact, its signature in an annotation of that layer, and all of it under a tag that
-//! is made of the digest
-//! (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>).
+//! Signatures of images, as cosign has always kept them: the image's digest in a small document, the
+//! document as a layer of an artifact, its signature in an annotation of that layer, and all of it under
+//! a tag that is made of the digest
+//! (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>). Those that cosign 3 keeps
+//! unless told otherwise, [`bundle`]s, are read as well.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::key::{PrivateKey, PublicKey};
-use crate::small;
+use crate::{bundle, small};
 
 /// The media type of the document.
 pub const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -30,7 +31,7 @@ const KIND: &str = "cosign container image signature";
 pub const MAX_SIGNATURES: usize = 32;
 
 /// The longest document, in bytes.
-const MAX_PAYLOAD: u64 = 64 << 10;
+pub(crate) const MAX_PAYLOAD: u64 = 64 << 10;
 
 /// A document and its signature, of which nothing is known yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,21 +142,26 @@ pub fn signer<'a>(
         let Some(key) = keys.iter().find(|key| key.verifies(payload, signature)) else {
             continue;
         };
-        match serde_json::from_slice::<Payload>(payload) {
-            Ok(Payload { critical, .. }) if critical.kind != KIND => {
-                why = Unsigned::Other(format!("{:?}", critical.kind));
-            }
-            Ok(Payload { critical, .. }) => {
-                let named = critical.image.docker_manifest_digest;
-                if named == digest.as_str() {
-                    return Ok((key, one));
-                }
-                why = Unsigned::Other(named);
-            }
-            Err(e) => why = Unsigned::Other(e.to_string()),
+        match vouches(payload, digest) {
+            Ok(()) => return Ok((key, one)),
+            Err(other) => why = Unsigned::Other(other),
         }
     }
     Err(why)
+}
+
+/// Whether `payload`, which a key that counts has signed, is a word for the image `digest`; else for what.
+fn vouches(payload: &[u8], digest: &Digest) -> Result<(), String> {
+    if let Some(statement) = bundle::statement(payload) {
+        return bundle::vouches(statement, digest);
+    }
+    let Payload { critical, .. } = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+    let named = critical.image.docker_manifest_digest;
+    match critical.kind.as_str() {
+        KIND if named == digest.as_str() => Ok(()),
+        KIND => Err(named),
+        other => Err(format!("{other:?}")),
+    }
 }
 
 /// The tag under which the signatures of the image `digest` are kept.
@@ -172,6 +178,19 @@ pub async fn fetch(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Vec<Signature>, RegistryError> {
+    let mut signatures = tagged(repository, digest).await?;
+    match bundle::fetch(repository, digest).await {
+        Ok(bundles) => signatures.extend(bundles),
+        // Those that are there may do.
+        Err(e) if signatures.is_empty() => return Err(e),
+        Err(_) => {}
+    }
+    signatures.truncate(MAX_SIGNATURES);
+    Ok(signatures)
+}
+
+/// Those under the tag.
+async fn tagged(repository: &Repository, digest: &Digest) -> Result<Vec<Signature>, RegistryError> {
     let layers = match there(repository, digest).await?.map(|fetched| fetched.document) {
         Some(Document::Manifest(manifest)) => manifest.layers,
         _ => Vec::new(),

@@ -147,13 +147,7 @@ impl Desk {
     /// Runs `oras` or `crane` of scripts/judges, and gives what it said on stdout.
     #[track_caller]
     pub fn judge(&self, name: &str, args: &[&str]) -> String {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-            PathBuf::from,
-        );
-        let program = target.join("judges").join(name).join("usr/bin").join(name);
-        assert!(program.exists(), "{} is not there: scripts/judges", program.display());
-        let mut command = Command::new(program.canonicalize().unwrap());
+        let mut command = Command::new(judge(name));
         command.args(args);
         self.surround(&mut command);
         let output = command.env("HOME", self.0.path()).output().unwrap();
@@ -171,6 +165,18 @@ impl Desk {
         self.skopeo(&args);
         sha256(&fs::read(folder.path().join("manifest.json")).unwrap())
     }
+}
+
+/// A tool that scripts/judges fetches: `oras`, `crane`, or of cosign the last of its second version,
+/// `cosign`, and `cosign3`.
+#[track_caller]
+pub fn judge(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+    let program = if name == "cosign3" { "cosign" } else { name };
+    let path = target.join("judges").join(name).join("usr/bin").join(program);
+    assert!(path.exists(), "{} is not there: fetch it with `scripts/judges`", path.display());
+    path.canonicalize().unwrap()
 }
 
 pub fn stderr(output: &Output) -> String {

@@ -4,41 +4,47 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Desk, Registry, sha256, stderr};
+use crate::harness::{Desk, Registry, judge, sha256, stderr};
 use crate::server::{Reply, Server};
 
 impl Desk {
-    /// `cosign ARGS`, without the log and the authorities of Sigstore.
+    /// `cosign ARGS`, of either version, without the log and the authorities of Sigstore.
     #[track_caller]
-    fn cosign(&self, args: &[&str]) -> Result<(), String> {
-        let mut command = Command::new(judge("cosign"));
-        command.args(args).args(["--allow-insecure-registry"]);
-        command.current_dir(self.path(".")).env("COSIGN_PASSWORD", "").env("HOME", self.path("."));
-        let output = command.output().unwrap();
+    fn cosign(&self, which: &str, args: &[&str]) -> Result<(), String> {
+        let mut command = Command::new(judge(which));
+        command.args(args).current_dir(self.path("."));
+        let output = command.env("COSIGN_PASSWORD", "").env("HOME", self.path(".")).output();
+        let output = output.unwrap();
         if output.status.success() { Ok(()) } else { Err(stderr(&output)) }
     }
 
-    /// Whether cosign finds that the owner of `key` has signed the image `name`.
+    /// Whether cosign finds that the owner of `key` has signed the image `name`; both versions must
+    /// agree on it.
     #[track_caller]
     fn is_verified_by_cosign(&self, name: &str, key: &str) -> Result<(), String> {
-        self.cosign(&["verify", "--insecure-ignore-tlog", "--key", key, name])
+        let [second, third] = ["cosign", "cosign3"].map(|which| {
+            let verify = ["verify", "--allow-insecure-registry", "--insecure-ignore-tlog"];
+            self.cosign(which, &[&verify[..], &["--key", key, name]].concat())
+        });
+        assert_eq!(second.is_ok(), third.is_ok(), "{second:?} {third:?}");
+        second
+    }
+
+    /// Has cosign make `cosign.key` and `cosign.pub`.
+    #[track_caller]
+    fn has_key_of_cosign(&self) {
+        self.cosign("cosign", &["generate-key-pair"]).unwrap();
     }
 }
 
-/// A tool that scripts/judges fetches.
-fn judge(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    let path = target.join(format!("judges/{name}/usr/bin/{name}"));
-    assert!(path.exists(), "{} is not there: fetch it with `scripts/judges`", path.display());
-    path
-}
+/// The words by which cosign signs with its key.
+const SIGN: [&str; 6] =
+    ["sign", "--yes", "--allow-insecure-registry", "--tlog-upload=false", "--key", "cosign.key"];
 
 /// The manifest of the signatures of an image.
 fn manifest(name: &str, digest: &str) -> Value {
@@ -93,16 +99,9 @@ fn what_cosign_signs_is_verified() {
     let name = registry.name("hello");
     let digest = desk.build(&name, 1000);
     desk.ok(&["push", &name]);
-    let done = Command::new(judge("cosign"))
-        .arg("generate-key-pair")
-        .current_dir(desk.path("."))
-        .env("COSIGN_PASSWORD", "")
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", stderr(&done));
-    let by_digest = format!("{}@{digest}", name);
-    desk.cosign(&["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key", &by_digest])
-        .unwrap();
+    desk.has_key_of_cosign();
+    let by_digest = format!("{name}@{digest}");
+    desk.cosign("cosign", &[&SIGN[..], &[&by_digest]].concat()).unwrap();
     assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
     // Ours joins cosign's, and takes nothing from it.
     let before = manifest(&name, &digest);
@@ -114,6 +113,44 @@ fn what_cosign_signs_is_verified() {
     desk.is_verified_by_cosign(&name, "second.pub").unwrap();
     let words = desk.fail(&["sign", &name, "--key", "cosign.key"]);
     assert!(words.contains("encrypted"), "{words}");
+}
+
+#[test]
+fn bundles_of_cosign_3_are_verified_and_other_statements_are_none() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("hello");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.has_key_of_cosign();
+    let by_digest = format!("{name}@{digest}");
+    let offline = ["--use-signing-config=false", &by_digest];
+
+    // What was examined is not yet signed, though the same key says so.
+    fs::write(desk.path("found"), "{}").unwrap();
+    let attest = ["--type", "https://example.com/scan", "--predicate", "found"];
+    let attest = [&["attest"], &SIGN[1..], &attest, &offline].concat();
+    desk.cosign("cosign3", &attest).unwrap();
+    let words = desk.fail(&["verify", &name, "--key", "cosign.pub"]);
+    assert!(words.contains("for something else: \"https://example.com/scan\""), "{words}");
+
+    desk.cosign("cosign3", &[&SIGN[..], &offline].concat()).unwrap();
+    assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
+    desk.ok(&["keygen", "ours"]);
+    let words = desk.fail(&["verify", &name, "--key", "ours.pub"]);
+    assert!(words.contains("none of the trusted keys"), "{words}");
+
+    // Ours joins them; code beside the image is in the same list.
+    assert_eq!(desk.json(&["sign", &name, "--key", "ours.key"])["signatures"], 3);
+    desk.ok(&["compile", "--push", &name, "--key", "ours.key"]);
+    for key in ["cosign.pub", "ours.pub"] {
+        desk.ok(&["verify", &name, "--key", key]);
+    }
+    desk.cosign("cosign3", &["verify", "--insecure-ignore-tlog", "--key", "cosign.pub", &name])
+        .unwrap();
+    // Of other bytes under the name they say nothing.
+    desk.build(&name, 1001);
+    desk.ok(&["push", &name]);
+    desk.fail(&["verify", &name, "--key", "cosign.pub"]);
 }
 
 #[test]

@@ -1,0 +1,257 @@
+//! Signatures as cosign 3 keeps them: a [Sigstore
+//! bundle](https://github.com/sigstore/protobuf-specs/blob/v0.5.0/protos/sigstore_bundle.proto), the only
+//! layer of an artifact that refers to the image. It holds an
+//! [envelope](https://github.com/secure-systems-lab/dsse/blob/v1.0.2/envelope.md) with an [in-toto
+//! statement](https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md) about the image, in
+//! which cosign says that it is signed. What else bundles hold, certificates and entries of logs, says
+//! nothing about keys and is not looked at.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use registry::{Descriptor, Digest, Document, Error as RegistryError, Repository};
+use serde::Deserialize;
+
+use crate::image::{MAX_PAYLOAD, MAX_SIGNATURES, Signature};
+use crate::small;
+
+/// The media type of a bundle, and the type of the artifact that it is.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// What cosign 3.0 calls the artifact in a list that clients keep: by the type of its configuration.
+const LISTED: &str = "application/vnd.oci.empty.v1+json";
+
+/// What a statement is that says that an image is signed, and not for instance how it was built.
+const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
+
+/// What a statement in an envelope is.
+const STATEMENT: (&str, &str) = ("application/vnd.in-toto+json", "https://in-toto.io/Statement/v1");
+
+/// How that begins which is signed in place of an envelope's payload.
+const ENCODING: &str = "DSSEv1";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bundle {
+    dsse_envelope: Envelope,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<Sig>,
+}
+
+#[derive(Deserialize)]
+struct Sig {
+    sig: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    #[serde(default)]
+    predicate_type: String,
+    #[serde(default)]
+    subject: Vec<Subject>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    #[serde(default)]
+    digest: Digests,
+}
+
+#[derive(Default, Deserialize)]
+struct Digests {
+    sha256: Option<String>,
+}
+
+/// The signatures of the bundles that `repository` has beside the image `digest`.
+///
+/// # Errors
+/// When the registry cannot be asked. That it has none is no error.
+pub async fn fetch(
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Vec<Signature>, RegistryError> {
+    let mut signatures = Vec::new();
+    let artifacts = repository.referrers(digest, &[BUNDLE, LISTED]).await?;
+    // The newest were added last.
+    for artifact in artifacts.iter().rev().take(MAX_SIGNATURES) {
+        let document = repository.document(artifact.digest.as_str()).await?.document;
+        let Document::Manifest(manifest) = document else { continue };
+        let is_bundle = |layer: &&Descriptor| layer.media_type == BUNDLE;
+        if let Some(layer) = manifest.layers.iter().find(is_bundle) {
+            signatures.extend(read(&small(repository, layer, MAX_PAYLOAD).await?));
+        }
+    }
+    Ok(signatures)
+}
+
+/// What is signed in the envelope of a bundle, and by which signatures; nothing where it has none.
+#[must_use]
+pub fn read(bundle: &[u8]) -> Vec<Signature> {
+    let Ok(Bundle { dsse_envelope: envelope }) = serde_json::from_slice(bundle) else {
+        return Vec::new();
+    };
+    let Ok(payload) = BASE64_STANDARD.decode(envelope.payload) else {
+        return Vec::new();
+    };
+    let kind = envelope.payload_type;
+    let head = format!("{ENCODING} {} {kind} {} ", kind.len(), payload.len());
+    let payload = [head.into_bytes(), payload].concat();
+    let signatures = envelope.signatures.into_iter().take(MAX_SIGNATURES);
+    let signatures = signatures.filter_map(|one| BASE64_STANDARD.decode(one.sig).ok());
+    signatures.map(|signature| Signature { payload: payload.clone(), signature }).collect()
+}
+
+/// The statement in what was signed, if that is an envelope's. Another's begins otherwise.
+#[must_use]
+pub fn statement(signed: &[u8]) -> Option<&[u8]> {
+    let (kind, _) = STATEMENT;
+    let head = format!("{ENCODING} {} {kind} ", kind.len());
+    let rest = signed.strip_prefix(head.as_bytes())?;
+    let blank = rest.iter().position(|byte| *byte == b' ')?;
+    let (length, payload) = (str::from_utf8(&rest[..blank]).ok()?, &rest[blank + 1..]);
+    (length == payload.len().to_string()).then_some(payload)
+}
+
+/// Whether `statement`, which is signed, says that the image `digest` is.
+///
+/// # Errors
+/// When it does not: what it says instead.
+pub fn vouches(statement: &[u8], digest: &Digest) -> Result<(), String> {
+    let said: Statement = serde_json::from_slice(statement).map_err(|e| e.to_string())?;
+    for (what, wanted) in [(said.predicate_type, SIGNED), (said.kind, STATEMENT.1)] {
+        if what != wanted {
+            return Err(format!("{what:?}"));
+        }
+    }
+    let digests = said.subject.into_iter().filter_map(|subject| subject.digest.sha256);
+    let mut others = Vec::new();
+    for named in digests {
+        if named == digest.hex() {
+            return Ok(());
+        }
+        others.push(format!("sha256:{named}"));
+    }
+    Err(others.into_iter().next().unwrap_or_else(|| "nothing".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Unsigned, signer};
+    use crate::key::PrivateKey;
+    use serde_json::{Value, json};
+
+    fn key() -> PrivateKey {
+        PrivateKey::parse("key", PrivateKey::generate().unwrap().as_bytes()).unwrap()
+    }
+
+    fn said(digest: &Digest) -> Value {
+        json!({
+            "_type": STATEMENT.1,
+            "subject": [{ "digest": { "sha256": digest.hex() }, "annotations": {} }],
+            "predicateType": SIGNED,
+            "predicate": {},
+        })
+    }
+
+    /// A bundle with `said`, signed as DSSE asks for.
+    fn bundle(key: &PrivateKey, kind: &str, said: &Value) -> Value {
+        let payload = said.to_string();
+        let signed = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
+        let sig = BASE64_STANDARD.encode(key.sign(signed.as_bytes()).unwrap());
+        json!({
+            "mediaType": BUNDLE,
+            "verificationMaterial": { "publicKey": { "hint": "abc" }, "tlogEntries": [] },
+            "dsseEnvelope": {
+                "payload": BASE64_STANDARD.encode(payload),
+                "payloadType": kind,
+                "signatures": [{ "sig": sig }],
+            },
+        })
+    }
+
+    fn read(bundle: &Value) -> Vec<Signature> {
+        super::read(bundle.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_bundle_vouches_for_the_image_that_its_statement_names() {
+        let (ours, image) = (key(), Digest::of(b"image"));
+        let keys = [key().public("nobody"), ours.public("ours")];
+        let signatures = read(&bundle(&ours, STATEMENT.0, &said(&image)));
+        let (key, _) = signer(&signatures, &image, &keys).unwrap();
+        assert_eq!(key.name(), "ours");
+        assert_eq!(signer(&signatures, &image, &keys[..1]), Err(Unsigned::Strangers(1)));
+        let other = Digest::of(b"other");
+        let refusal = Unsigned::Other(image.to_string());
+        assert_eq!(signer(&signatures, &other, &keys), Err(refusal));
+    }
+
+    #[test]
+    fn a_statement_that_says_something_else_is_no_signature_of_the_image() {
+        let (ours, image) = (key(), Digest::of(b"image"));
+        let keys = [ours.public("ours")];
+        let changed = |path: &str, to: Value| {
+            let mut said = said(&image);
+            *said.pointer_mut(path).unwrap() = to;
+            said
+        };
+        let provenance = "https://slsa.dev/provenance/v1";
+        for (said, word) in [
+            (changed("/predicateType", json!(provenance)), provenance),
+            (changed("/_type", json!("another")), "another"),
+            (changed("/subject", json!([])), "nothing"),
+            (changed("/subject/0/digest", json!({ "sha512": image.hex() })), "nothing"),
+            (changed("/subject/0/digest/sha256", json!("")), "sha256:"),
+            (json!("no statement"), "invalid type"),
+        ] {
+            let signatures = read(&bundle(&ours, STATEMENT.0, &said));
+            assert_eq!(signatures.len(), 1);
+            let refusal = signer(&signatures, &image, &keys).unwrap_err().to_string();
+            assert!(refusal.contains(word), "{said}: {refusal}");
+        }
+        // A statement indeed, but in an envelope that says that it is something else.
+        let signatures = read(&bundle(&ours, "text/plain", &said(&image)));
+        assert!(matches!(signer(&signatures, &image, &keys), Err(Unsigned::Other(_))));
+    }
+
+    #[test]
+    fn nothing_counts_but_what_was_signed() {
+        let (ours, image) = (key(), Digest::of(b"image"));
+        let keys = [ours.public("ours")];
+        let good = bundle(&ours, STATEMENT.0, &said(&image));
+        let mut moved = good.clone();
+        let payload = said(&Digest::of(b"other")).to_string();
+        moved["dsseEnvelope"]["payload"] = json!(BASE64_STANDARD.encode(payload));
+        let other = Digest::of(b"other");
+        assert_eq!(signer(&read(&moved), &other, &keys), Err(Unsigned::Strangers(1)));
+        for broken in [
+            json!({}),
+            json!({ "dsseEnvelope": 1 }),
+            json!({ "dsseEnvelope": { "payload": "?", "payloadType": "", "signatures": [] } }),
+        ] {
+            assert_eq!(read(&broken), []);
+        }
+        assert_eq!(super::read(b"\xff"), []);
+    }
+
+    #[test]
+    fn only_what_is_encoded_as_an_envelope_holds_a_statement() {
+        let (kind, _) = STATEMENT;
+        let encoded = |length: &str| format!("DSSEv1 {} {kind} {length} {{}}", kind.len());
+        assert_eq!(statement(encoded("2").as_bytes()), Some(&b"{}"[..]));
+        for other in ["1", "3", "02", "", " 2", "-2", "99999999999999999999999"] {
+            assert_eq!(statement(encoded(other).as_bytes()), None, "{other}");
+        }
+        assert_eq!(statement(b"{}"), None);
+        assert_eq!(statement(format!("DSSEv1 {} {kind} ", kind.len()).as_bytes()), None);
+    }
+}
