@@ -40,8 +40,7 @@ pub struct SignArgs {
 
 /// Say whether a key's owner has signed an image in its registry
 ///
-/// Ends with 1 when none of the keys has. Signatures of `cosign sign --key` count, if they are kept
-/// under a tag and not in the form of bundles.
+/// Ends with 1 when none of the keys has. Signatures of `cosign sign --key` count too.
 #[derive(clap::Args)]
 pub struct VerifyArgs {
     /// Image in a registry
