@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use registry::{Access, Descriptor, Repository};
 use serde_json::json;
+use trust::bundle;
 use trust::image::{self, Signature};
 use trust::key::{PrivateKey, PublicKey};
 
@@ -99,10 +100,23 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
         let repository = network.repository(&args.image, Access::Pull)?;
         let root = root(&repository, &args.image).await?;
         let name = format!("{}/{}@{}", args.image.domain(), args.image.path(), root.digest);
-        let signatures = image::fetch(&repository, &root.digest).await?;
+        let mut signatures = image::fetch(&repository, &root.digest).await?;
+        let mut trouble = None;
+        if image::signer(&signatures, &root.digest, &keys).is_err() {
+            match bundle::fetch(&repository, &root.digest).await {
+                Ok(found) => {
+                    signatures.extend(found.signatures);
+                    trouble = found.trouble;
+                }
+                Err(e) => trouble = Some(e.to_string()),
+            }
+        }
         let key = match image::signer(&signatures, &root.digest, &keys) {
             Ok((key, _)) => key.name(),
-            Err(why) => bail!("{name}: {why}"),
+            Err(why) => match trouble {
+                Some(trouble) => bail!("{name}: {why}, as far as can be seen: {trouble}"),
+                None => bail!("{name}: {why}"),
+            },
         };
         say(&match args.format {
             Format::Text => format!("{name} is signed by the owner of {key}\n"),

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::document::{Descriptor, MAX_DOCUMENT, media};
 use crate::error::Error;
 use crate::repository::{Repository, header};
+use crate::transport::secured;
 
 /// By which a registry says that it keeps the list itself.
 const OCI_SUBJECT: &str = "oci-subject";
@@ -25,6 +26,9 @@ const MAX_PAGES: usize = 20;
 /// The most entries of a list that are looked at.
 const MAX_ENTRIES: usize = 1000;
 
+/// The most bytes of a list, all pages together.
+const MAX_LIST: u64 = 2 * MAX_DOCUMENT;
+
 /// An entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,14 +39,16 @@ struct Referrer {
     artifact_type: Option<String>,
 }
 
+/// Whoever writes a list again leaves the others' entries as they are.
 #[derive(Deserialize)]
 struct List {
-    manifests: Vec<Referrer>,
+    manifests: Vec<Value>,
 }
 
 impl Repository {
     /// The artifacts of the first of `types` that refer to `subject`. There may be none. Where it is
-    /// clients who keep the list, they may call it by another of `types`.
+    /// clients who keep the list, they may call it by another of `types`. Entries that cannot be read
+    /// are passed over.
     pub async fn referrers(
         &self,
         subject: &Digest,
@@ -51,20 +57,25 @@ impl Repository {
         // The registry may pass over others, or leave that to us.
         let escaped = types[0].replace('/', "%2F").replace('+', "%2B");
         let query = format!("artifactType={escaped}");
-        let list = match self.list(&format!("referrers/{subject}"), Some(query), subject).await? {
-            Some(list) => list,
-            None => self
-                .list(&format!("manifests/{}", tag(subject)), None, subject)
-                .await?
-                .unwrap_or_default(),
-        };
-        let wanted = |entry: &Referrer| {
+        let (list, types) =
+            match self.list(&format!("referrers/{subject}"), Some(query), subject).await? {
+                Some(list) => (list, &types[..1]),
+                None => (self.tagged(subject).await?, types),
+            };
+        let entries = list.into_iter().filter_map(|entry| serde_json::from_value(entry).ok());
+        let wanted = entries.filter(|entry: &Referrer| {
             entry
                 .artifact_type
                 .as_deref()
                 .is_some_and(|artifact_type| types.contains(&artifact_type))
-        };
-        Ok(list.into_iter().filter(wanted).map(|entry| entry.descriptor).collect())
+        });
+        Ok(wanted.map(|entry| entry.descriptor).collect())
+    }
+
+    /// The list that clients keep.
+    async fn tagged(&self, subject: &Digest) -> Result<Vec<Value>, Error> {
+        let list = self.list(&format!("manifests/{}", tag(subject)), None, subject).await?;
+        Ok(list.unwrap_or_default())
     }
 
     /// Puts the artifact whose manifest is `bytes`, of type `artifact_type`, and has it listed as one
@@ -80,16 +91,13 @@ impl Repository {
         if self.put_manifest(reference, descriptor, bytes).await?.contains_key(OCI_SUBJECT) {
             return Ok(());
         }
-        let entry = Referrer {
+        let entry = json!(Referrer {
             descriptor: descriptor.clone(),
             artifact_type: Some(artifact_type.to_owned()),
-        };
+        });
         // Nobody keeps two from writing the list at the same time, so it is looked at again.
         for _ in 0..TRIES {
-            let mut list = self
-                .list(&format!("manifests/{}", tag(subject)), None, subject)
-                .await?
-                .unwrap_or_default();
+            let mut list = self.tagged(subject).await?;
             if list.contains(&entry) {
                 return Ok(());
             }
@@ -119,38 +127,52 @@ impl Repository {
         path: &str,
         query: Option<String>,
         subject: &Digest,
-    ) -> Result<Option<Vec<Referrer>>, Error> {
+    ) -> Result<Option<Vec<Value>>, Error> {
         let mut request = self.request(Method::GET, &format!("artifacts of {subject}"), path);
         request.headers.insert(ACCEPT, HeaderValue::from_static(media::INDEX));
         request.url.set_query(query.as_deref());
-        let (what, mut entries) = (request.what.clone(), Vec::new());
-        for _ in 0..MAX_PAGES {
+        let (what, mut entries, mut size) = (request.what.clone(), Vec::new(), 0);
+        for page in 0..MAX_PAGES {
             let answer = self.registry.persistent(&request, &self.scopes()).await?;
             match answer.status() {
                 StatusCode::OK => {}
-                // Registries without the API answer one or the other.
-                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
+                // Registries without the API answer one or another.
+                StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::BAD_REQUEST
+                | StatusCode::NOT_ACCEPTABLE
+                    if page == 0 =>
+                {
+                    return Ok(None);
+                }
                 _ => return Err(self.registry.refusal(&what, answer).await),
             }
             // One without the API may serve a web page.
             let media_type = header(answer.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
-            if !media_type.starts_with(media::INDEX) {
+            if !media_type.starts_with(media::INDEX) && page == 0 {
                 return Ok(None);
             }
             let next = header(answer.headers(), LINK.as_str()).and_then(|link| {
                 let (url, rest) = link.strip_prefix('<')?.split_once('>')?;
-                let url = rest.contains("next").then(|| request.url.join(url))?.ok()?;
-                self.host().owns(&url).then_some(url)
+                rest.contains("next").then(|| url.to_owned())
             });
             let bytes = self.registry.transport.read(&what, answer, MAX_DOCUMENT).await?;
+            size += bytes.as_ref().map_or(MAX_LIST, |bytes| bytes.len() as u64);
+            let bytes = bytes.filter(|_| size <= MAX_LIST);
             let bytes = bytes.ok_or_else(|| self.registry.answer(&what, "it sends too much"))?;
             let list: List = serde_json::from_slice(&bytes)
                 .map_err(|e| self.registry.answer(&what, format!("it sends no list: {e}")))?;
             entries.extend(list.manifests);
             match next {
                 _ if entries.len() > MAX_ENTRIES => break,
-                Some(url) => request.url = url,
                 None => return Ok(Some(entries)),
+                Some(next) => {
+                    let url = request.url.join(&next).ok().map(|url| secured(&request.url, url));
+                    let url = url.filter(|url| self.host().owns(url)).ok_or_else(|| {
+                        self.registry.answer(&what, "the rest of its list is not in this registry")
+                    })?;
+                    request.url = url;
+                }
             }
         }
         Err(self.registry.answer(&what, "it lists too many"))

@@ -313,8 +313,19 @@ impl Pace {
     }
 }
 
-/// Where `answer`, which came from `from`, points. Behind a proxy that ends TLS some registries
-/// think that they are spoken to without it.
+/// `url`, which a registry named when it was asked at `from`. Behind a proxy that ends TLS some
+/// registries think that they are spoken to without it.
+pub(crate) fn secured(from: &Url, url: Url) -> Url {
+    if url.scheme() != "http" || from.scheme() != "https" || url.host_str() != from.host_str() {
+        return url;
+    }
+    let mut secure = from.clone();
+    secure.set_path(url.path());
+    secure.set_query(url.query());
+    secure
+}
+
+/// Where `answer`, which came from `from`, points.
 pub(crate) fn location(
     answer: &Response,
     from: &Url,
@@ -328,16 +339,11 @@ pub(crate) fn location(
     };
     let header = answer.headers().get(LOCATION).ok_or_else(|| wrong("has no Location"))?;
     let text = header.to_str().map_err(|_| wrong("has a Location that is no URL"))?;
-    let mut url = from.join(text).map_err(|_| wrong("has a Location that is no URL"))?;
+    let url = from.join(text).map_err(|_| wrong("has a Location that is no URL"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong("has a Location that is no URL of HTTP"));
     }
-    if url.scheme() == "http" && from.scheme() == "https" && url.host_str() == from.host_str() {
-        let mut secure = from.clone();
-        secure.set_path(url.path());
-        secure.set_query(url.query());
-        url = secure;
-    }
+    let mut url = secured(from, url);
     // No part of either is for the next host.
     let _ = (url.set_username(""), url.set_password(None));
     url.set_fragment(None);

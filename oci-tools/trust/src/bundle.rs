@@ -6,12 +6,14 @@
 //! which cosign says that it is signed. What else bundles hold, certificates and entries of logs, says
 //! nothing about keys and is not looked at.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use registry::{Descriptor, Digest, Document, Error as RegistryError, Repository};
 use serde::Deserialize;
 
-use crate::image::{MAX_PAYLOAD, MAX_SIGNATURES, Signature};
+use crate::image::{Found, MAX_PAYLOAD, MAX_SIGNATURES, Signature};
 use crate::small;
 
 /// The media type of a bundle, and the type of the artifact that it is.
@@ -23,11 +25,23 @@ const LISTED: &str = "application/vnd.oci.empty.v1+json";
 /// What a statement is that says that an image is signed, and not for instance how it was built.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
 
+/// By which an artifact tells outside what its statement is.
+const ABOUT: &str = "dev.sigstore.bundle.predicateType";
+
+/// The most artifacts that are looked at. What is attested about an image, day by day, is among them.
+const MAX_ARTIFACTS: usize = 200;
+
 /// What a statement in an envelope is.
 const STATEMENT: (&str, &str) = ("application/vnd.in-toto+json", "https://in-toto.io/Statement/v1");
 
 /// How that begins which is signed in place of an envelope's payload.
 const ENCODING: &str = "DSSEv1";
+
+/// A manifest, as far as its annotations go.
+#[derive(Default, Deserialize)]
+struct Annotated {
+    annotations: Option<BTreeMap<String, String>>,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,43 +84,64 @@ struct Digests {
     sha256: Option<String>,
 }
 
-/// The signatures of the bundles that `repository` has beside the image `digest`.
+/// The bundles that `repository` has beside the image `digest` and that say that it is signed. One that
+/// cannot be read hides no others.
 ///
 /// # Errors
 /// When the registry cannot be asked. That it has none is no error.
-pub async fn fetch(
-    repository: &Repository,
-    digest: &Digest,
-) -> Result<Vec<Signature>, RegistryError> {
-    let mut signatures = Vec::new();
+pub async fn fetch(repository: &Repository, digest: &Digest) -> Result<Found, RegistryError> {
+    let mut found = Found::default();
     let artifacts = repository.referrers(digest, &[BUNDLE, LISTED]).await?;
-    // The newest were added last.
-    for artifact in artifacts.iter().rev().take(MAX_SIGNATURES) {
-        let document = repository.document(artifact.digest.as_str()).await?.document;
-        let Document::Manifest(manifest) = document else { continue };
-        let is_bundle = |layer: &&Descriptor| layer.media_type == BUNDLE;
-        if let Some(layer) = manifest.layers.iter().find(is_bundle) {
-            signatures.extend(read(&small(repository, layer, MAX_PAYLOAD).await?));
+    // The newest were added last, where the list is one that clients keep.
+    let artifacts =
+        artifacts.iter().rev().filter(|artifact| may_sign(artifact.annotations.as_ref()));
+    for (count, artifact) in artifacts.enumerate() {
+        if count == MAX_ARTIFACTS || found.signatures.len() == MAX_SIGNATURES {
+            found.trouble = Some(format!("it has more than {count} artifacts that were looked at"));
+            break;
+        }
+        match one(repository, artifact).await {
+            Ok(signature) => found.signatures.extend(signature),
+            Err(e) => found.trouble = Some(e.to_string()),
         }
     }
-    Ok(signatures)
+    Ok(found)
 }
 
-/// What is signed in the envelope of a bundle, and by which signatures; nothing where it has none.
+/// The signature in the bundle that `artifact` is; nothing where it is none, or says something else.
+async fn one(
+    repository: &Repository,
+    artifact: &Descriptor,
+) -> Result<Option<Signature>, RegistryError> {
+    let fetched = repository.document(artifact.digest.as_str()).await?;
+    let Document::Manifest(manifest) = fetched.document else { return Ok(None) };
+    let notes = serde_json::from_slice::<Annotated>(&fetched.bytes).unwrap_or_default().annotations;
+    match manifest.layers.iter().find(|layer| layer.media_type == BUNDLE) {
+        Some(layer) if may_sign(notes.as_ref()) => {
+            Ok(read(&small(repository, layer, MAX_PAYLOAD).await?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether a bundle can be about what is looked for, by what stands outside.
+fn may_sign(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations.and_then(|notes| notes.get(ABOUT)).is_none_or(|about| about == SIGNED)
+}
+
+/// What a bundle holds that says that something is signed: what was signed, and the signature. Nothing
+/// of it is known to be true.
 #[must_use]
-pub fn read(bundle: &[u8]) -> Vec<Signature> {
-    let Ok(Bundle { dsse_envelope: envelope }) = serde_json::from_slice(bundle) else {
-        return Vec::new();
-    };
-    let Ok(payload) = BASE64_STANDARD.decode(envelope.payload) else {
-        return Vec::new();
-    };
+pub fn read(bundle: &[u8]) -> Option<Signature> {
+    let Bundle { dsse_envelope: envelope } = serde_json::from_slice(bundle).ok()?;
+    let payload = BASE64_STANDARD.decode(envelope.payload).ok()?;
+    let said: Statement = serde_json::from_slice(&payload).ok()?;
+    let [Sig { sig }] = &envelope.signatures[..] else { return None };
+    let signature = BASE64_STANDARD.decode(sig).ok()?;
     let kind = envelope.payload_type;
     let head = format!("{ENCODING} {} {kind} {} ", kind.len(), payload.len());
     let payload = [head.into_bytes(), payload].concat();
-    let signatures = envelope.signatures.into_iter().take(MAX_SIGNATURES);
-    let signatures = signatures.filter_map(|one| BASE64_STANDARD.decode(one.sig).ok());
-    signatures.map(|signature| Signature { payload: payload.clone(), signature }).collect()
+    (said.predicate_type == SIGNED).then_some(Signature { payload, signature })
 }
 
 /// The statement in what was signed, if that is an envelope's. Another's begins otherwise.
@@ -179,7 +214,7 @@ mod tests {
     }
 
     fn read(bundle: &Value) -> Vec<Signature> {
-        super::read(bundle.to_string().as_bytes())
+        super::read(bundle.to_string().as_bytes()).into_iter().collect()
     }
 
     #[test]
@@ -204,14 +239,11 @@ mod tests {
             *said.pointer_mut(path).unwrap() = to;
             said
         };
-        let provenance = "https://slsa.dev/provenance/v1";
         for (said, word) in [
-            (changed("/predicateType", json!(provenance)), provenance),
             (changed("/_type", json!("another")), "another"),
             (changed("/subject", json!([])), "nothing"),
             (changed("/subject/0/digest", json!({ "sha512": image.hex() })), "nothing"),
             (changed("/subject/0/digest/sha256", json!("")), "sha256:"),
-            (json!("no statement"), "invalid type"),
         ] {
             let signatures = read(&bundle(&ours, STATEMENT.0, &said));
             assert_eq!(signatures.len(), 1);
@@ -221,6 +253,51 @@ mod tests {
         // A statement indeed, but in an envelope that says that it is something else.
         let signatures = read(&bundle(&ours, "text/plain", &said(&image)));
         assert!(matches!(signer(&signatures, &image, &keys), Err(Unsigned::Other(_))));
+        // What was found in an image, or no statement, is not even looked at.
+        let found = changed("/predicateType", json!("https://slsa.dev/provenance/v1"));
+        for said in [found.clone(), json!("no statement")] {
+            assert_eq!(read(&bundle(&ours, STATEMENT.0, &said)), []);
+        }
+        // And counts as little where it is.
+        let refusal = vouches(found.to_string().as_bytes(), &image).unwrap_err();
+        assert!(refusal.contains("provenance"), "{refusal}");
+    }
+
+    #[test]
+    fn any_of_several_subjects_does_and_of_several_signatures_none() {
+        let (ours, image) = (key(), Digest::of(b"image"));
+        let keys = [ours.public("ours")];
+        let mut two = said(&Digest::of(b"other"));
+        let subject = said(&image)["subject"][0].take();
+        two["subject"].as_array_mut().unwrap().push(subject);
+        let good = bundle(&ours, STATEMENT.0, &two);
+        assert!(signer(&read(&good), &image, &keys).is_ok());
+        let mut twice = good.clone();
+        let sig = good["dsseEnvelope"]["signatures"][0].clone();
+        twice["dsseEnvelope"]["signatures"].as_array_mut().unwrap().push(sig);
+        assert_eq!(read(&twice), []);
+    }
+
+    #[test]
+    fn what_is_signed_in_one_form_is_nothing_in_another() {
+        let (ours, image) = (key(), Digest::of(b"image"));
+        let keys = [ours.public("ours")];
+        let simple = Signature::new(&ours, "a", &image).unwrap();
+        let sig = BASE64_STANDARD.encode(&simple.signature);
+        let envelope = |payload: &[u8]| {
+            let payload = BASE64_STANDARD.encode(payload);
+            let signatures = json!([{ "sig": sig }]);
+            json!({ "dsseEnvelope": { "payload": payload, "payloadType": STATEMENT.0, "signatures": signatures } })
+        };
+        // The document of the other form in an envelope, and its signature over a statement.
+        assert_eq!(read(&envelope(&simple.payload)), []);
+        let stolen = read(&envelope(said(&image).to_string().as_bytes()));
+        assert_eq!(signer(&stolen, &image, &keys), Err(Unsigned::Strangers(1)));
+        // A statement that was signed as it stands, and not as an envelope's.
+        let payload = said(&image).to_string().into_bytes();
+        let signature = ours.sign(&payload).unwrap();
+        let bare = [Signature { payload, signature }];
+        assert!(matches!(signer(&bare, &image, &keys), Err(Unsigned::Other(_))));
     }
 
     #[test]
@@ -240,7 +317,7 @@ mod tests {
         ] {
             assert_eq!(read(&broken), []);
         }
-        assert_eq!(super::read(b"\xff"), []);
+        assert_eq!(super::read(b"\xff"), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// What the document says that it is.
 const KIND: &str = "cosign container image signature";
 
-/// The most signatures of one image that are looked at.
+/// The most signatures of one image that are looked at, of each form.
 pub const MAX_SIGNATURES: usize = 32;
 
 /// The longest document, in bytes.
@@ -42,6 +42,15 @@ pub struct Signature {
     /// The signature.
     #[serde(with = "text")]
     pub signature: Vec<u8>,
+}
+
+/// What a registry has of an image's signatures.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct Found {
+    /// Those that could be read.
+    pub signatures: Vec<Signature>,
+    /// Why there may be more.
+    pub trouble: Option<String>,
 }
 
 /// Bytes in JSON.
@@ -137,7 +146,7 @@ pub fn signer<'a>(
         0 => Unsigned::None,
         count => Unsigned::Strangers(count),
     };
-    for one in signatures.iter().take(MAX_SIGNATURES) {
+    for one in signatures.iter().take(2 * MAX_SIGNATURES) {
         let Signature { payload, signature } = one;
         let Some(key) = keys.iter().find(|key| key.verifies(payload, signature)) else {
             continue;
@@ -170,7 +179,7 @@ pub fn tag(digest: &Digest) -> String {
     format!("sha256-{}.sig", digest.hex())
 }
 
-/// The signatures that `repository` has of the image `digest`.
+/// The signatures that `repository` has of the image `digest` under the tag.
 ///
 /// # Errors
 /// When the registry cannot be asked. That it has none is no error.
@@ -178,19 +187,6 @@ pub async fn fetch(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Vec<Signature>, RegistryError> {
-    let mut signatures = tagged(repository, digest).await?;
-    match bundle::fetch(repository, digest).await {
-        Ok(bundles) => signatures.extend(bundles),
-        // Those that are there may do.
-        Err(e) if signatures.is_empty() => return Err(e),
-        Err(_) => {}
-    }
-    signatures.truncate(MAX_SIGNATURES);
-    Ok(signatures)
-}
-
-/// Those under the tag.
-async fn tagged(repository: &Repository, digest: &Digest) -> Result<Vec<Signature>, RegistryError> {
     let layers = match there(repository, digest).await?.map(|fetched| fetched.document) {
         Some(Document::Manifest(manifest)) => manifest.layers,
         _ => Vec::new(),

@@ -131,7 +131,7 @@ fn bundles_of_cosign_3_are_verified_and_other_statements_are_none() {
     let attest = [&["attest"], &SIGN[1..], &attest, &offline].concat();
     desk.cosign("cosign3", &attest).unwrap();
     let words = desk.fail(&["verify", &name, "--key", "cosign.pub"]);
-    assert!(words.contains("for something else: \"https://example.com/scan\""), "{words}");
+    assert!(words.contains("it is not signed"), "{words}");
 
     desk.cosign("cosign3", &[&SIGN[..], &offline].concat()).unwrap();
     assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
@@ -139,8 +139,8 @@ fn bundles_of_cosign_3_are_verified_and_other_statements_are_none() {
     let words = desk.fail(&["verify", &name, "--key", "ours.pub"]);
     assert!(words.contains("none of the trusted keys"), "{words}");
 
-    // Ours joins them; code beside the image is in the same list.
-    assert_eq!(desk.json(&["sign", &name, "--key", "ours.key"])["signatures"], 3);
+    // Ours is beside them; code of the image is in the same list.
+    assert_eq!(desk.json(&["sign", &name, "--key", "ours.key"])["signatures"], 1);
     desk.ok(&["compile", "--push", &name, "--key", "ours.key"]);
     for key in ["cosign.pub", "ours.pub"] {
         desk.ok(&["verify", &name, "--key", key]);
@@ -244,8 +244,20 @@ fn a_target_that_nobody_knows_is_answered_with_those_that_are_known() {
     assert!(stderr(&words).contains("x86_64-v1, x86_64-v2, x86_64-v3"), "{}", stderr(&words));
 }
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A list of what refers to an image.
+fn list(entries: &[Value]) -> Reply {
+    Reply::ok(INDEX, json!({ "schemaVersion": 2, "manifests": entries }).to_string())
+}
+
 /// A registry in memory that keeps the list of what refers to an image itself, as newer ones do.
 fn listing() -> Server {
+    answering(|_, entries| list(&entries))
+}
+
+/// The same, which answers with what `twist` makes of the path and of the entries of the list.
+fn answering(twist: impl Fn(&str, Vec<Value>) -> Reply + Send + Sync + 'static) -> Server {
     type Blobs = Mutex<HashMap<String, (String, Vec<u8>)>>;
     let blobs: Arc<Blobs> = Arc::default();
     Server::start(move |request, address| {
@@ -256,7 +268,15 @@ fn listing() -> Server {
             blobs.insert(name.to_owned(), (media_type.to_owned(), request.body.clone()));
         };
         match request.method() {
-            "POST" => Reply::status(202).with(&format!("Location: http://{address}/v2/a/upload")),
+            "POST" => {
+                let upload = format!("upload-{}", blobs.len());
+                put(&mut blobs, &upload, "");
+                Reply::status(202).with(&format!("Location: http://{address}/v2/a/{upload}"))
+            }
+            "PATCH" => {
+                put(&mut blobs, &name, "");
+                Reply::status(202).with(&format!("Location: http://{address}/v2/a/{name}"))
+            }
             "PUT" if path.contains("/manifests/") => {
                 let media_type = request.header("content-type").unwrap();
                 put(&mut blobs, &name, media_type);
@@ -270,7 +290,10 @@ fn listing() -> Server {
             }
             "PUT" => {
                 let digest = query.split_once("digest=").unwrap().1.replace("%3A", ":");
-                put(&mut blobs, &digest, "application/octet-stream");
+                // All at once, or what came before.
+                let (_, before) = blobs.get(&name).unwrap().clone();
+                let body = if request.body.is_empty() { before } else { request.body.clone() };
+                blobs.insert(digest, ("application/octet-stream".to_owned(), body));
                 Reply::status(201)
             }
             _ if path.contains("/referrers/") => {
@@ -284,11 +307,12 @@ fn listing() -> Server {
                             "artifactType": document["artifactType"] })
                 });
                 let entries: Vec<_> = entries.collect();
-                let index = json!({ "schemaVersion": 2, "manifests": entries });
-                Reply::ok("application/vnd.oci.image.index.v1+json", index.to_string())
+                twist(request.path(), entries)
             }
+            _ if path == "/v2/" => Reply::status(200),
             _ => match blobs.get(&name) {
-                Some((media_type, bytes)) => Reply::ok(media_type, bytes.clone()),
+                Some((media_type, bytes)) => Reply::ok(media_type, bytes.clone())
+                    .with(&format!("Docker-Content-Digest: {}", sha256(bytes))),
                 None => Reply::status(404),
             },
         }
@@ -312,4 +336,102 @@ fn a_registry_that_lists_what_refers_to_an_image_is_left_to_it() {
     assert_eq!(put(&digest.replace(':', "-")), 0, "no tag stands in for the list");
     let again = desk.json(&["compile", "--push", &name, "--key", "ours.key"]);
     assert_eq!((&again["artifact"], &again["present"]), (&json!(null), &json!(2)));
+}
+
+/// A desk with an image in `server`, and two pairs of keys: `cosign`, and `ours`.
+fn pushed(server: &Server) -> (Desk, String, String) {
+    let desk = Desk::new();
+    let name = server.name("team/hello");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.has_key_of_cosign();
+    desk.ok(&["keygen", "ours"]);
+    (desk, name, digest)
+}
+
+/// Signs the image as cosign 3 does, with its key.
+fn signed_by_cosign(desk: &Desk, name: &str, digest: &str) {
+    let by_digest = format!("{name}@{digest}");
+    let offline = ["--use-signing-config=false", &by_digest];
+    desk.cosign("cosign3", &[&SIGN[..], &offline].concat()).unwrap();
+}
+
+#[test]
+fn a_bundle_is_found_by_the_list_of_the_registry_whatever_else_is_in_it() {
+    // A digest of another kind, what is not there any more, what is none, and one of another type.
+    let odd = |digest: String, kind: &str| json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 10, "artifactType": kind });
+    let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let server = answering(move |_, right| {
+        let mut entries = vec![odd(format!("sha512:{}", "0".repeat(128)), bundle), json!(7)];
+        entries.extend(right);
+        entries.push(odd(format!("sha256:{}", "0".repeat(64)), bundle));
+        entries.push(odd(format!("sha256:{}", "1".repeat(64)), "text/plain"));
+        list(&entries)
+    });
+    let (desk, name, digest) = pushed(&server);
+    signed_by_cosign(&desk, &name, &digest);
+    assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
+    let words = desk.fail(&["verify", &name, "--key", "ours.pub"]);
+    assert!(words.contains("none of the trusted keys, as far as can be seen: "), "{words}");
+    assert!(words.contains(&"0".repeat(64)) && words.contains("not found"), "{words}");
+}
+
+#[test]
+fn a_signature_under_the_tag_needs_no_list() {
+    for status in [400, 401, 403, 404, 405, 406, 500] {
+        let server = answering(move |_, _| Reply::status(status));
+        let (desk, name, digest) = pushed(&server);
+        let quick = ["--retries", "0"];
+        desk.ok(&[&["sign", &name, "--key", "ours.key"], &quick[..]].concat());
+        desk.ok(&[&["verify", &name, "--key", "ours.pub"], &quick[..]].concat());
+        assert!(server.requests().iter().all(|request| !request.path().contains("referrers")));
+        let theirs = [&["verify", &name, "--key", "cosign.pub"], &quick[..]].concat();
+        let words = desk.fail(&theirs);
+        assert!(words.contains("none of the trusted keys"), "{status}: {words}");
+        if [401, 403, 500].contains(&status) {
+            assert!(words.contains("as far as can be seen"), "{status}: {words}");
+        } else if status != 405 {
+            // There cosign keeps a list of its own under a tag, which is read.
+            signed_by_cosign(&desk, &name, &digest);
+            desk.ok(&theirs);
+        }
+    }
+}
+
+#[test]
+fn a_list_of_many_pages_is_read_to_its_end_and_not_elsewhere() {
+    let server = answering(|path, right| {
+        if path.contains("page=2") {
+            return list(&right);
+        }
+        list(&[]).with(&format!("Link: <{path}&page=2>; rel=\"next\""))
+    });
+    let (desk, name, digest) = pushed(&server);
+    signed_by_cosign(&desk, &name, &digest);
+    desk.ok(&["verify", &name, "--key", "cosign.pub"]);
+
+    let server =
+        answering(|_, right| list(&right).with("Link: <https://example.com/2>; rel=\"next\""));
+    let (desk, name, _) = pushed(&server);
+    let words = desk.fail(&["verify", &name, "--key", "cosign.pub"]);
+    assert!(words.contains("the rest of its list is not in this registry"), "{words}");
+}
+
+#[test]
+fn a_signature_is_found_among_many_attestations() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let name = registry.name("hello");
+    let digest = desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    desk.has_key_of_cosign();
+    signed_by_cosign(&desk, &name, &digest);
+    fs::write(desk.path("found"), "{}").unwrap();
+    let by_digest = format!("{name}@{digest}");
+    let attest = ["--type", "https://example.com/scan", "--predicate", "found"];
+    let attest =
+        [&["attest"], &SIGN[1..], &attest, &["--use-signing-config=false", &by_digest]].concat();
+    for _ in 0..34 {
+        desk.cosign("cosign3", &attest).unwrap();
+    }
+    assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
 }

@@ -2,8 +2,8 @@
 //! the host than a user who is nobody, files that everybody may read, and the network. Its parent, which
 //! reads nothing, has the clock, and ends all of it.
 //!
-//! `fetch signatures IMAGE DIGEST` and `fetch code IMAGE DIGEST WASM` write JSON to standard output,
-//! `fetch blob IMAGE DIGEST SIZE UNPACKED` the unpacked blob.
+//! `fetch signatures IMAGE DIGEST`, `fetch bundles IMAGE DIGEST` and `fetch code IMAGE DIGEST WASM` write
+//! JSON to standard output, `fetch blob IMAGE DIGEST SIZE UNPACKED` the unpacked blob.
 
 use crate::cli::confine;
 use crate::sys;
@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use trust::image::Found;
 
 /// How long nothing may move.
 const STALL: Duration = Duration::from_secs(5);
@@ -62,7 +63,11 @@ fn watched(order: &[&str]) -> io::Result<Option<ExitCode>> {
 fn answer(order: &[&str]) -> ExitCode {
     let done = match *order {
         ["signatures", image, digest] => json(image, digest, |repository, image| async move {
-            trust::image::fetch(&repository, &image).await
+            let signatures = trust::image::fetch(&repository, &image).await?;
+            Ok(Found { signatures, trouble: None })
+        }),
+        ["bundles", image, digest] => json(image, digest, |repository, image| async move {
+            trust::bundle::fetch(&repository, &image).await
         }),
         ["code", image, digest, wasm] => digest_of(wasm).and_then(|wasm| {
             json(image, digest, |repository, image| async move {
@@ -73,11 +78,11 @@ fn answer(order: &[&str]) -> ExitCode {
             (Ok(size), Ok(unpacked)) => blob(image, digest, size, unpacked),
             _ => Err(format!("bad size {size} or {unpacked}")),
         },
-        _ => {
-            Err("usage: fetch signatures IMAGE DIGEST | fetch code IMAGE DIGEST WASM | fetch blob \
-                  IMAGE DIGEST SIZE UNPACKED"
-                .into())
-        }
+        _ => Err(
+            "usage: fetch signatures IMAGE DIGEST | fetch bundles IMAGE DIGEST | fetch code IMAGE \
+                  DIGEST WASM | fetch blob IMAGE DIGEST SIZE UNPACKED"
+                .into(),
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use trust::image::{Signature, signer};
+use trust::image::{Found, Signature, Unsigned, signer};
 use trust::kept::Kept;
 use trust::policy::{self, Rule};
 
@@ -82,14 +82,20 @@ struct Signatures<'a> {
     image: &'a Image,
     kept: Kept,
     known: Vec<Signature>,
-    /// What the registry has, once it was asked.
-    fetched: Option<Result<Vec<Signature>, String>>,
+    /// What the registry has, as far as it was asked.
+    fetched: Vec<Signature>,
+    /// What of it was not asked for yet, in the words of `fetch`.
+    left: &'static [&'static str],
+    /// Why there may be more.
+    trouble: Option<String>,
 }
 
 impl<'a> Signatures<'a> {
     fn of(image: &'a Image) -> Self {
         let kept = Kept::at(&Path::new(DEFAULT_ROOT).with_file_name("signatures"));
-        Self { image, known: kept.get(&image.digest), kept, fetched: None }
+        let known = kept.get(&image.digest);
+        let left = &["signatures", "bundles"];
+        Self { image, kept, known, fetched: Vec::new(), left, trouble: None }
     }
 
     /// The key of the rule for the image, whose owner has signed it; else why it must not run.
@@ -100,20 +106,51 @@ impl<'a> Signatures<'a> {
         if let Ok((key, _)) = signer(&self.known, digest, &rule.keys) {
             return Ok(key.name().to_owned());
         }
-        let fetched = self.fetched.get_or_insert_with(|| fetched(self.image));
-        let fetched =
-            fetched.as_ref().map_err(|e| format!("its signature cannot be fetched: {e}"))?;
-        let (key, signature) = signer(fetched, digest, &rule.keys).map_err(|why| {
-            let keys: Vec<_> = rule.keys.iter().map(trust::key::PublicKey::name).collect();
-            let (images, keys) = (&rule.images, keys.join(", "));
-            format!("{why} (SignedImages for {images}: {keys}); `wasm-image sign` signs it")
-        })?;
+        let (key, signature) = loop {
+            match (signer(&self.fetched, digest, &rule.keys), self.left.split_first()) {
+                (Ok((key, signature)), _) => break (key.name().to_owned(), signature.clone()),
+                (Err(_), Some((what, left))) => {
+                    self.left = left;
+                    self.ask(what);
+                }
+                (Err(why), None) => return Err(self.refusal(&why, rule)),
+            }
+        };
         // What nobody here trusts is not kept.
-        self.known.push(signature.clone());
+        self.known.push(signature);
         if let Err(e) = self.kept.put(digest, &self.known) {
             eprintln!("the signature of {name} cannot be kept: {e}");
         }
-        Ok(key.name().to_owned())
+        Ok(key)
+    }
+
+    /// Asks the registry. If it cannot be asked, nothing else is asked either.
+    fn ask(&mut self, what: &str) {
+        let answer = asked(&[what, &self.image.name, self.image.digest.as_str()])
+            .and_then(|json| serde_json::from_slice::<Found>(&json).map_err(|e| e.to_string()));
+        match answer {
+            Ok(found) => {
+                self.fetched.extend(found.signatures);
+                self.trouble = found.trouble;
+            }
+            Err(e) => {
+                self.left = &[];
+                self.trouble = Some(e);
+            }
+        }
+    }
+
+    fn refusal(&self, why: &Unsigned, rule: &Rule) -> String {
+        let trouble = match (&self.trouble, why) {
+            (Some(trouble), Unsigned::None) => {
+                return format!("its signature cannot be fetched: {trouble}");
+            }
+            (Some(trouble), _) => format!(", as far as can be seen: {trouble}"),
+            (None, _) => String::new(),
+        };
+        let keys: Vec<_> = rule.keys.iter().map(trust::key::PublicKey::name).collect();
+        let (images, keys) = (&rule.images, keys.join(", "));
+        format!("{why}{trouble} (SignedImages for {images}: {keys}); `wasm-image sign` signs it")
     }
 }
 
@@ -126,11 +163,6 @@ pub fn image_of(address: &str, namespace: &str, id: &str) -> Result<Image, Strin
     let (name, target) = container::image(&mut containerd, id)?;
     let digest = target.digest.parse().map_err(|e: registry::BadDigest| e.to_string())?;
     Ok(Image { name, digest })
-}
-
-fn fetched(image: &Image) -> Result<Vec<Signature>, String> {
-    let json = asked(&["signatures", &image.name, image.digest.as_str()])?;
-    serde_json::from_slice(&json).map_err(|e| e.to_string())
 }
 
 /// What the role `fetch` answers.
