@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use artifact::cache::{self, Collection, Entry, Health, collect, current, entries};
 use artifact::engine::Compatibility;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use crate::cli::{
     CacheArgs, CacheAt, CacheCommand, CacheRmArgs, CacheVerifyArgs, Format, PruneArgs,
 };
 use crate::manners::print;
+use crate::run::code_cache;
 
 /// How much of a digest is shown.
 const SHORT: usize = 12;
@@ -31,8 +32,9 @@ pub fn run(args: &CacheArgs) -> Result<()> {
 }
 
 fn list(at: &CacheAt) -> Result<()> {
-    let entries = entries(&at.root).map_err(|e| refused(e, &at.root))?;
-    let current = current(&at.root);
+    let root = code_cache(at.root.as_deref())?;
+    let entries = entries(&root).map_err(|e| refused(e, &root))?;
+    let current = current(&root);
     let of_current = |entry: &Entry| current.as_ref().map(|engine| is_of(entry, engine));
     let report = match at.format {
         Format::Json => {
@@ -78,7 +80,7 @@ fn list(at: &CacheAt) -> Result<()> {
 }
 
 fn rm(args: &CacheRmArgs) -> Result<()> {
-    let root = &args.at.root;
+    let root = &code_cache(args.at.root.as_deref())?;
     let entries = entries(root).map_err(|e| refused(e, root))?;
     let mut chosen: Vec<&Entry> = Vec::new();
     for word in &args.digests {
@@ -115,7 +117,7 @@ fn rm(args: &CacheRmArgs) -> Result<()> {
 }
 
 fn prune(args: &PruneArgs) -> Result<()> {
-    let root = &args.at.root;
+    let root = &code_cache(args.at.root.as_deref())?;
     let what = Collection {
         others: current(root).map(|engine| (engine, Duration::ZERO)),
         unused_for: if args.all { Some(Duration::ZERO) } else { args.unused_for },
@@ -138,7 +140,7 @@ fn prune(args: &PruneArgs) -> Result<()> {
 }
 
 fn verify(args: &CacheVerifyArgs) -> Result<()> {
-    let root = &args.at.root;
+    let root = &code_cache(args.at.root.as_deref())?;
     let (mut rows, mut objects) = (Vec::new(), Vec::new());
     let (mut damaged, mut removed) = (0, 0);
     for entry in entries(root).map_err(|e| refused(e, root))? {
@@ -193,9 +195,9 @@ fn refused(error: cache::Error, root: &Path) -> anyhow::Error {
     if denied && !nix::unistd::geteuid().is_root() {
         let hint =
             format!("{} is another user's, most likely root's: run this as root", root.display());
-        return anyhow::Error::new(error).context(hint);
+        return anyhow!("{hint}: {error}");
     }
-    error.into()
+    anyhow!("{error}")
 }
 
 /// Which compiler's it is, or else whose.

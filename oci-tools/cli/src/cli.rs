@@ -18,6 +18,21 @@ pub use sign::*;
 
 use crate::build::Level;
 
+/// The words of a command line, where `-O3` of `build` is written as it is read, `-O=3`.
+pub fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<_> = words.collect();
+    if words.get(1).is_some_and(|verb| verb == "build") {
+        for word in words.iter_mut().skip(2).take_while(|word| *word != "--") {
+            let level = word.to_str().and_then(|word| word.strip_prefix("-O"));
+            if let Some(level) = level.filter(|level| !level.is_empty() && !level.starts_with('='))
+            {
+                *word = format!("-O={level}").into();
+            }
+        }
+    }
+    words
+}
+
 /// Makes OCI images that hold WebAssembly, shows what they are, runs them, keeps them, and moves them.
 #[derive(clap::Parser)]
 #[command(version, about)]
@@ -229,6 +244,6 @@ pub enum Format {
     /// For people
     #[default]
     Text,
-    /// For programs: one JSON object
+    /// For programs: JSON
     Json,
 }

@@ -10,11 +10,11 @@ use crate::store::{Entry, Store};
 
 /// `wasm-image list`.
 pub fn list(args: &ListArgs) -> Result<()> {
-    let store = Store::open(args.store.store.as_deref())?;
-    let _in_use = store.in_use()?;
-    let entries = store.entries()?;
+    let store = Store::there(args.store.store.as_deref())?;
+    let _in_use = store.as_ref().map(Store::in_use).transpose()?;
+    let entries = store.as_ref().map(Store::entries).transpose()?.unwrap_or_default();
     let text = match args.format {
-        Format::Text => table(&store, &entries),
+        Format::Text => table(store.as_ref(), &entries),
         Format::Json => {
             let one = |entry: &Entry| {
                 json!({
@@ -22,7 +22,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
                     "digest": entry.descriptor.digest,
                     "mediaType": entry.descriptor.media_type,
                     "platform": entry.descriptor.platform.as_ref().map(ToString::to_string),
-                    "size": size(&store, entry),
+                    "size": size(store.as_ref(), entry),
                 })
             };
             format!("{:#}\n", json!(entries.iter().map(one).collect::<Vec<_>>()))
@@ -32,13 +32,14 @@ pub fn list(args: &ListArgs) -> Result<()> {
 }
 
 /// All blobs and documents together, in bytes; `None` of a damaged image.
-fn size(store: &Store, entry: &Entry) -> Option<u64> {
+fn size(store: Option<&Store>, entry: &Entry) -> Option<u64> {
+    let store = store?;
     let parts = store.parts(&entry.descriptor).ok()?;
     let whole = parts.iter().all(|part| store.has(&part.descriptor));
     whole.then(|| parts.iter().map(|part| part.descriptor.size).sum())
 }
 
-fn table(store: &Store, entries: &[Entry]) -> String {
+fn table(store: Option<&Store>, entries: &[Entry]) -> String {
     let titles = ["NAME", "DIGEST", "PLATFORM", "SIZE"].map(str::to_owned);
     let row = |entry: &Entry| {
         let platform = entry.descriptor.platform.as_ref();

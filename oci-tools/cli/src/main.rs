@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     if let Some(done) = build::optimize_module() {
         return done;
     }
-    let command = match cli::Cli::try_parse() {
+    let command = match cli::Cli::try_parse_from(cli::words(std::env::args_os())) {
         Ok(cli) => cli.command,
         Err(error) => return run::refuse(&error),
     };

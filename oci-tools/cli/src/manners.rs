@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
+use clap_complete::Shell;
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 
@@ -13,7 +14,13 @@ pub fn completions(args: &CompletionsArgs) -> Result<()> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    clap_complete::generate(args.shell, &mut command, &name, &mut script);
+    if args.shell == Shell::Bash {
+        // clap_complete 4.6 calls a command with a hyphen in two ways, so that nothing is found.
+        let label = |between: &str| format!("{}__subcmd__", name.replace('-', between));
+        let text = String::from_utf8_lossy(&script).replace(&label("__subcmd__"), &label("__"));
+        script = text.into_bytes();
+    }
     print(&script)
 }
 

@@ -1,6 +1,6 @@
 //! `wasm-image keygen`, `sign` and `verify`: who vouches for an image.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,11 @@ pub fn keygen(args: &KeygenArgs) -> Result<()> {
     let text = PrivateKey::generate()?;
     let key = PrivateKey::parse("the new key", text.as_bytes())?;
     write(&private, &text, 0o600)?;
-    write(&public, &key.public("").pem(), 0o644)?;
+    if let Err(error) = write(&public, &key.public("").pem(), 0o644) {
+        // A pair or nothing: a key of another pair may lie there.
+        let _ = fs::remove_file(&private);
+        return Err(error);
+    }
     let (private, public) = (private.display(), public.display());
     say(&format!(
         "{private} signs: keep it to yourself\n{public} checks: give it to those who shall trust you\n"

@@ -379,7 +379,7 @@ fn a_module_that_cannot_run_is_built_with_a_warning() {
     assert!(output.status.success(), "{words}");
     for warning in [
         "warning: lib.wat cannot be run: it exports no function `_start`",
-        "warning: lib.wat will not start: it imports env (1), which no WASI host offers",
+        "warning: lib.wat will not start: it imports env, which nobody here offers",
         "warning: the entrypoint `/other.wasm` is no file in the image; the module is at /lib.wasm",
         "warning: the user `me` cannot be looked up",
     ] {
@@ -535,4 +535,32 @@ fn noise(len: usize) -> Vec<u8> {
         block = Sha256::digest(block);
     }
     bytes
+}
+
+#[test]
+fn a_device_is_no_module() {
+    let words = stderr(&Desk::new().run(&["/dev/zero"]));
+    assert!(words.contains("cannot read /dev/zero: it is not a plain file"), "{words}");
+}
+
+#[test]
+fn warnings_are_about_what_the_runtime_does() {
+    let desk = Desk::new();
+    let add = r#"(func (export "add"))"#;
+    for (name, text, warning) in [
+        ("lib", &format!("(module {add})"), Some("cannot be run")),
+        ("old", &HELLO.replace("wasi_snapshot_preview1", "wasi_unstable"), None),
+        ("odd", &HELLO.replace("fd_write", "fd_wrote"), Some("preview 1 has no fd_wrote")),
+        ("threads", &format!("(module (memory 1 1 shared) {add})"), Some("shared between threads")),
+    ] {
+        let file = format!("{name}.wat");
+        desk.file(&file, text);
+        let words = stderr(&desk.run(&[&file]));
+        match warning {
+            Some(warning) => assert!(words.contains(warning), "{name}: {words}"),
+            None => assert!(!words.contains("warning"), "{name}: {words}"),
+        }
+    }
+    let by_name = desk.run(&["lib.wat", "--entrypoint", "/lib.wasm#add"]);
+    assert!(!stderr(&by_name).contains("warning"), "{}", stderr(&by_name));
 }

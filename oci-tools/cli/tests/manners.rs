@@ -116,3 +116,25 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
 }
+
+#[test]
+fn bash_completes_what_comes_after_a_command() {
+    let script = TempDir::new().unwrap();
+    let script = script.path().join("completions");
+    std::fs::write(&script, run(&["completions", "bash"]).stdout).unwrap();
+    for (words, last, wanted) in [
+        ("wasm-image", "insp", "inspect"),
+        ("wasm-image run", "--pul", "--pull"),
+        ("wasm-image run --pull", "nev", "never"),
+        ("wasm-image cache", "pru", "prune"),
+        ("wasm-image cache prune", "--al", "--all"),
+    ] {
+        let line = format!(
+            ". {}; COMP_WORDS=({words} {last}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _wasm__image wasm-image '{last}' \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo ${{COMPREPLY[@]}}",
+            script.display()
+        );
+        let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+        assert_eq!(text(&output.stdout).trim(), wanted, "{}", text(&output.stderr));
+    }
+}

@@ -86,6 +86,25 @@ struct Stream {
     skip: u64,
 }
 
+/// Reads a small blob whole; of one of more than `most` bytes nothing.
+///
+/// # Errors
+/// When it does not come, or is another.
+pub async fn small(
+    repository: &Repository,
+    blob: &Descriptor,
+    most: u64,
+) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    if blob.size <= most {
+        let mut reader = BlobReader::new(repository, blob, 0, Hasher::default());
+        while let Some(piece) = reader.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    Ok(bytes)
+}
+
 impl<'a> BlobReader<'a> {
     /// Reads the blob of `descriptor` from its byte `at` on; `hasher` has taken in those before.
     #[must_use]

@@ -22,7 +22,7 @@ mod upload;
 
 pub use digest::{BadDigest, Digest, Hasher};
 pub use document::{Descriptor, Document, MAX_DOCUMENT, Manifest, Platform, media};
-pub use download::BlobReader;
+pub use download::{BlobReader, small};
 pub use error::Error;
 pub use host::Host;
 pub use repository::{Access, Fetched, Registry, Repository};

@@ -10,11 +10,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use registry::{Descriptor, Digest, Document, Error as RegistryError, Repository};
+use registry::{Descriptor, Digest, Document, Error as RegistryError, Repository, small};
 use serde::Deserialize;
 
 use crate::image::{Found, MAX_PAYLOAD, MAX_SIGNATURES, Signature};
-use crate::small;
 
 /// The media type of a bundle, and the type of the artifact that it is.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

@@ -8,12 +8,14 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use registry::{Descriptor, Digest, Document, Error as RegistryError, Fetched, Repository, media};
+use registry::{
+    Descriptor, Digest, Document, Error as RegistryError, Fetched, Repository, media, small,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::bundle;
 use crate::key::{PrivateKey, PublicKey};
-use crate::{bundle, small};
 
 /// The media type of the document.
 pub const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";

@@ -11,17 +11,3 @@ pub mod image;
 pub mod kept;
 pub mod key;
 pub mod policy;
-
-use registry::{BlobReader, Descriptor, Error, Hasher, Repository};
-
-/// Reads a small blob whole.
-async fn small(repository: &Repository, blob: &Descriptor, most: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    if blob.size <= most {
-        let mut reader = BlobReader::new(repository, blob, 0, Hasher::default());
-        while let Some(piece) = reader.next().await? {
-            bytes.extend_from_slice(&piece);
-        }
-    }
-    Ok(bytes)
-}

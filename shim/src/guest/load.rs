@@ -37,6 +37,9 @@ pub enum Error {
         "it begins with {0} bytes of memory in one piece, which is above its ceiling of {1} bytes (MaxGuestMemory)"
     )]
     Memory(u64, u64),
+    /// Its memory is shared between threads.
+    #[error("its memory is shared between threads, of which a guest has one")]
+    Shared,
     /// A kind of component that this runtime does not run.
     #[error("the world of this component is not supported: {0}")]
     World(String),
@@ -224,6 +227,11 @@ fn link_module(linkers: &Linkers, module: &Module, export: Option<&str>) -> Resu
                 .into(),
         };
         return Err(Error::Export { wanted, exports: functions(module) });
+    }
+    // One that is not exported either is a trap.
+    let is_shared = |ty: ExternType| matches!(ty, ExternType::Memory(memory) if memory.is_shared());
+    if module.exports().any(|export| is_shared(export.ty())) {
+        return Err(Error::Shared);
     }
     let pre = linkers.module()?.instantiate_pre(module).map_err(import)?;
     Ok(Call::Module(pre, wanted.to_owned()))

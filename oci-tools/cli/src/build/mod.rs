@@ -73,7 +73,11 @@ pub fn run(args: BuildArgs) -> Result<()> {
         Some(path) => tempfile::tempfile_in(folder_of(path)),
         None => tempfile::tempfile(),
     };
-    let scratch = scratch.context("cannot make a temporary file")?;
+    let scratch = scratch.with_context(|| {
+        let folder =
+            target.as_deref().map_or_else(std::env::temp_dir, |path| folder_of(path).into());
+        format!("cannot make a temporary file in {}", folder.display())
+    })?;
     let entry = &modules[entry];
     let layer = match recipe.form.is_artifact() {
         true => Layer::raw(&entry.binary, scratch)?,

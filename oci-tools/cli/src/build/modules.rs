@@ -1,11 +1,11 @@
 //! The modules of an image: found, read, and changed as was asked for.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use artifact::module::{self, to_binary};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use artifact::module::{self, MAX_WASM, to_binary};
 
 use super::plug::Plug;
 use super::recipe::{Changes, Recipe};
@@ -152,14 +152,20 @@ impl Module {
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => bail!(
-            "cannot read {}: it is a folder; name the .wasm file, and use --add for other files",
-            path.display()
-        ),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
+    let unreadable = || format!("cannot read {}", path.display());
+    let metadata = fs::metadata(path).with_context(unreadable)?;
+    ensure!(
+        !metadata.is_dir(),
+        "cannot read {}: it is a folder; name the .wasm file, and use --add for other files",
+        path.display()
+    );
+    ensure!(metadata.is_file(), "cannot read {}: it is not a plain file", path.display());
+    ensure!(
+        metadata.len() <= MAX_WASM,
+        "cannot use {}: it is larger than {MAX_WASM} bytes",
+        path.display()
+    );
+    let bytes = fs::read(path).with_context(unreadable)?;
     to_binary(path, bytes).map_err(|error| unusable(path, &error))
 }
 

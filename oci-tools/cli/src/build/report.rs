@@ -12,6 +12,7 @@ use super::image::Image;
 use super::modules::{Change, Module as Program};
 use super::recipe::{Recipe, Target};
 use super::tree::Tree;
+use crate::inspect::obstacles;
 
 /// How many exports are listed by name before the rest is only counted.
 const LISTED: usize = 8;
@@ -208,7 +209,11 @@ fn changes_json(module: &Program) -> Vec<Value> {
 fn warnings(recipe: &Recipe, entry: &Program, tree: &Tree) -> Vec<String> {
     let (file, module) = (entry.file.display(), &entry.facts);
     let mut warnings = Vec::new();
+    let obstacles = obstacles(module, &entry.binary);
+    let program = recipe.config.program().unwrap_or_default();
     match (module.world, module.kind) {
+        // What is called by its name.
+        _ if program.contains('#') => {}
         (World::Reactor, Kind::CoreModule) => warnings.push(format!(
             "{file} cannot be run: it exports no function `_start` without parameters and results; build it as a program, not as a library"
         )),
@@ -217,14 +222,9 @@ fn warnings(recipe: &Recipe, entry: &Program, tree: &Tree) -> Vec<String> {
         )),
         (World::Command | World::HttpProxy, _) => {}
     }
-    let foreign: Vec<_> = module.foreign_imports().map(counted).collect();
-    if !foreign.is_empty() {
-        warnings.push(format!(
-            "{file} will not start: it imports {}, which no WASI host offers",
-            foreign.join(", ")
-        ));
+    if !obstacles.is_empty() {
+        warnings.push(format!("{file} will not start: {}", obstacles.join("; ")));
     }
-    let program = recipe.config.program().unwrap_or_default();
     let is_file = |place: &PathBuf| tree.get(place).is_some();
     if !recipe.form.is_artifact() && !recipe.config.places(program).iter().any(is_file) {
         warnings.push(format!(

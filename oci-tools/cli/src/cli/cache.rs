@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use artifact::amount;
-use artifact::cache::DEFAULT_ROOT;
 
 use super::Format;
 
@@ -34,9 +33,9 @@ pub enum CacheCommand {
 /// Which cache, and how it is shown.
 #[derive(clap::Args)]
 pub struct CacheAt {
-    /// Folder of the cache
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
-    pub root: PathBuf,
+    /// Folder of the cache [default: that of the shim for root, else that of `run`]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]

@@ -30,10 +30,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
 }
 
 fn fill_cache(args: &CompileArgs) -> Result<()> {
-    let root = match &args.root {
-        Some(root) => root.clone(),
-        None => run::code_cache()?,
-    };
+    let root = run::code_cache(args.root.as_deref())?;
     let store = Store::open(args.store.store.as_deref())?;
     let name = args.image.to_string();
     let modules = match store.entries()?.into_iter().find(|entry| entry.name == name) {

@@ -72,7 +72,12 @@ impl Image {
                 "it is no OCI layout, for it holds no index.json; `docker save` of Docker 25 or later writes one"
             );
         }
-        let (mut image, _, manifest) = Self::choose(layout, &layout.document("index.json")?)?;
+        Self::read_of(layout, &layout.document("index.json")?)
+    }
+
+    /// The same of an `index` whose blobs are in the layout.
+    pub fn read_of(layout: &Layout, index: &Value) -> Result<(Self, Vec<u8>)> {
+        let (mut image, _, manifest) = Self::choose(layout, index)?;
         let bytes = image.find(layout, &manifest)?;
         Ok((image, bytes))
     }

@@ -20,10 +20,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use artifact::digest::Digest;
 use artifact::module::MAX_WASM;
 use artifact::module::{self, Module, to_binary};
+use serde_json::{Value, json};
 use wasmparser::WasmFeatures;
 use wit_component::{DecodedWasm, WitPrinter};
 
-use crate::cli::{ExplainArgs, Format, InspectArgs};
+use crate::cli::{ExplainArgs, Format, InspectArgs, StoreArgs};
+use crate::reference::Reference;
+use crate::store::Store;
 use anatomy::Anatomy;
 use image::Image;
 use layout::Layout;
@@ -50,13 +53,13 @@ pub struct Facts {
 /// Prints what the subject is.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     if args.wat {
-        let (_, bytes) = open(&args.subject)?;
+        let (_, bytes) = open(&args.subject, &args.store)?;
         Module::parse_with(&bytes, WasmFeatures::all())
             .map_err(|error| unusable(&args.subject, &error))?;
         let out = BufWriter::new(io::stdout().lock());
         return finished(wat(&bytes, out));
     }
-    let facts = Facts::of(&args.subject)?;
+    let facts = Facts::of(&args.subject, &args.store)?;
     let report = Report(&facts);
     print(match args.format {
         Format::Text => report.inspection(),
@@ -66,7 +69,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 
 /// Prints what the subject is granted.
 pub fn explain(args: &ExplainArgs) -> Result<()> {
-    let facts = Facts::of(&args.subject)?;
+    let facts = Facts::of(&args.subject, &args.store)?;
     let report = Report(&facts);
     print(match args.format {
         Format::Text => report.explanation(),
@@ -75,8 +78,8 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
 }
 
 impl Facts {
-    fn of(path: &Path) -> Result<Self> {
-        let (image, bytes) = open(path)?;
+    fn of(path: &Path, store: &StoreArgs) -> Result<Self> {
+        let (image, bytes) = open(path, store)?;
         Self::new(path, image, &bytes)
     }
 
@@ -98,12 +101,19 @@ impl Facts {
             size: bytes.len(),
             digest: Digest::of(bytes),
             features,
-            anatomy,
             wit: (module.kind == module::Kind::Component).then(|| wit(bytes)).flatten(),
-            needs: Needs::of(&module, features),
+            needs: Needs::of(&module, features, &anatomy.memories),
+            anatomy,
             module,
         })
     }
+}
+
+/// Why a module, whose bytes are valid and `binary`, cannot run here; none where it can.
+pub fn obstacles(module: &Module, binary: &[u8]) -> Vec<String> {
+    let memories = Anatomy::of(binary).map(|anatomy| anatomy.memories).unwrap_or_default();
+    let needs = Needs::of(module, anatomy::features(binary), &memories);
+    needs.verdict.err().unwrap_or_default()
 }
 
 /// What a path means.
@@ -134,16 +144,34 @@ impl Subject {
     }
 }
 
-/// The module that a path means, and the image that it is in.
-fn open(path: &Path) -> Result<(Option<Image>, Vec<u8>)> {
+/// The module that a path means, or where there is no such file, an image of the store; and the image
+/// that it is in.
+fn open(path: &Path, store: &StoreArgs) -> Result<(Option<Image>, Vec<u8>)> {
+    let unreadable = || format!("cannot read {}", path.display());
+    if !path.exists()
+        && let Some((store, index)) = stored(path, store)?
+    {
+        let _in_use = store.in_use()?;
+        let read = Image::read_of(&Layout::folder(store.root()), &index);
+        let (image, bytes) = read.with_context(unreadable)?;
+        return Ok((Some(image), bytes));
+    }
     match Subject::at(path)? {
         Subject::File(file, head) => Ok((None, read_module(path, file, &head)?)),
         Subject::Layout(layout) => {
             let read = Image::read(&layout);
-            let (image, bytes) = read.with_context(|| format!("cannot read {}", path.display()))?;
+            let (image, bytes) = read.with_context(unreadable)?;
             Ok((Some(image), bytes))
         }
     }
+}
+
+/// The store and, as the only one of an index, the image in it that is called `name`.
+fn stored(name: &Path, args: &StoreArgs) -> Result<Option<(Store, Value)>> {
+    let Some(store) = Store::there(args.store.as_deref())? else { return Ok(None) };
+    let name = name.to_str().and_then(|name| Reference::parse(name).ok());
+    let entry = name.and_then(|name| store.find(&name.to_string()).ok());
+    Ok(entry.map(|entry| (store, json!({ "manifests": [entry.descriptor] }))))
 }
 
 fn read_module(path: &Path, file: File, head: &[u8]) -> Result<Vec<u8>> {

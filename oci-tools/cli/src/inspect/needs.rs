@@ -4,7 +4,7 @@
 use artifact::module::{Extern, Kind, Module, World};
 use wasmparser::WasmFeatures;
 
-use super::anatomy;
+use super::anatomy::{self, Memory};
 
 /// What a module can need.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,8 +220,8 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Judges a module that uses `features`.
-    pub fn of(module: &Module, features: WasmFeatures) -> Self {
+    /// Judges a module that uses `features`, and whose memories are `memories`.
+    pub fn of(module: &Module, features: WasmFeatures, memories: &[Memory]) -> Self {
         let (mut needs, mut reasons) = (Vec::new(), Vec::new());
         for import in &module.imports {
             let missing = match module.kind {
@@ -236,6 +236,10 @@ impl Needs {
         let off = features - artifact::module::features();
         for name in anatomy::names(off) {
             reasons.push(format!("it needs {name}, which is not switched on"));
+        }
+        if memories.iter().any(|memory| memory.shared) {
+            reasons
+                .push("its memory is shared between threads, of which a guest has one".to_owned());
         }
         let verdict = match (module.world, module.kind) {
             _ if !reasons.is_empty() => Err(reasons),

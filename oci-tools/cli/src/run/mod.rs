@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use artifact::known::{DEFAULT_DIR, Known};
 use artifact::media::is_wasm_layer;
 use nix::unistd::geteuid;
 use shim::cli::run::{Container, Ended, Failure, Runner, is_role};
@@ -71,12 +72,15 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Where the code is that `run` and, for root, the shim look for.
+/// Where the code is that `run` and, for root, the shim look for, or another folder that is `given`.
 ///
 /// # Errors
 /// When there is no place for it.
-pub fn code_cache() -> anyhow::Result<PathBuf> {
-    Ok(Places::of(nix::unistd::geteuid().is_root())?.code)
+pub fn code_cache(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(root) => Ok(root.to_owned()),
+        None => Ok(Places::of(geteuid().is_root())?.code),
+    }
 }
 
 /// Runs, and ends as the guest does.
@@ -116,7 +120,10 @@ fn execute(args: &RunArgs) -> Result<Ended> {
     let source = Source::find(word, args)?;
     let places = Places::of(is_root)?;
     alone::enter()?;
-    alone::empty_folder(&places.here)?;
+    alone::empty_folder(&places.here).map_err(|error| match is_root {
+        true => anyhow!("{error}"),
+        false => anyhow!("{error}; give another folder as XDG_CACHE_HOME in the environment"),
+    })?;
     let cgroup = is_root && !options.limits.is_none();
     let guard = cgroup.then_some(places.here.as_path());
     let runner = Runner::new(places.code, guard).map_err(|error| anyhow!("cannot run: {error}"))?;
@@ -254,6 +261,19 @@ fn of_image(
     Ok((program, part))
 }
 
+/// The file at `path`, if it is what `digest` names. One that was looked at before is remembered.
+fn whole(path: PathBuf, digest: &str) -> Result<PathBuf> {
+    let unreadable = || format!("cannot read {}", path.display());
+    let file = File::open(&path).with_context(unreadable)?;
+    let actual = Known::at(Path::new(DEFAULT_DIR)).digest_of(&file).with_context(unreadable)?;
+    ensure!(
+        digest.strip_prefix("sha256:") == Some(&actual.to_string()),
+        "{} is damaged: `wasm-image rm` the image and pull or build it again",
+        path.display()
+    );
+    Ok(path)
+}
+
 /// As docker puts it together; but of an artifact, which is a module `in_layer` and says no command,
 /// the module is what is meant.
 fn command(image: &Image, words: Vec<String>, args: &RunArgs, in_layer: bool) -> Vec<String> {
@@ -342,7 +362,7 @@ fn take_layer(
     let layer = layers.iter().find(|one| one.digest == digest);
     let layer = layer.context("none of its layers is a module")?;
     let host = match source.stored {
-        true => source.store.root().join("blobs").join(digest.replace(':', "/")),
+        true => whole(source.store.root().join("blobs").join(digest.replace(':', "/")), &digest)?,
         false => {
             let path = here.join("module");
             let mut blob = source.layout.blob(layer)?;

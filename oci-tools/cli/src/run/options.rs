@@ -72,7 +72,13 @@ impl Options {
         for file in &args.env_file {
             variables.extend(env_file(file)?);
         }
-        variables.extend(args.env.iter().cloned());
+        for word in &args.env {
+            ensure!(
+                !word.is_empty() && !word.starts_with('='),
+                "invalid environment variable: {word:?}; --env takes KEY=VALUE, or KEY for its value here"
+            );
+            variables.push(word.clone());
+        }
         let env = variables.iter().filter_map(|word| variable(word)).collect();
         let volumes = args.volume.iter().map(|text| volume(text, &here));
         let forwards = args.publish.iter().map(|text| forward(text));

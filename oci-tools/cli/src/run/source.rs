@@ -51,9 +51,20 @@ impl Source {
         if is_path(path) {
             return Self::of_path(path, args);
         }
-        let text = text.context("the name of an image is UTF-8")?;
-        let name = Reference::parse(text).map_err(|why| anyhow!("{text:?}: {why}"))?.to_string();
-        Self::of_name(name, args)
+        let name = text
+            .context("the name of an image is UTF-8")
+            .and_then(|text| Reference::parse(text).map_err(|why| anyhow!("{text:?}: {why}")));
+        // What is called as an image of the store is that image; else a file can have any name.
+        match name {
+            Ok(name) if !path.is_file() => Self::of_name(name.to_string(), args),
+            Ok(name)
+                if Store::open(args.store.store.as_deref())?.find(&name.to_string()).is_ok() =>
+            {
+                Self::of_name(name.to_string(), args)
+            }
+            Err(why) if !path.is_file() => Err(why),
+            _ => Self::of_path(path, args),
+        }
     }
 
     fn of_path(path: &Path, args: &RunArgs) -> Result<Self> {
@@ -113,11 +124,11 @@ impl Source {
     }
 }
 
-/// Whether a word names a file: by its form, or because there is one.
+/// Whether a word names a file by its form.
 fn is_path(path: &Path) -> bool {
     let named = ["wasm", "wat", "tar"].iter().any(|end| path.extension() == Some(OsStr::new(end)));
     let led = ["/", ".", ".."].iter().any(|start| path.starts_with(start));
-    named || led || path.is_file()
+    named || led
 }
 
 /// Pulls in a process of its own: this one must stay of one thread.

@@ -68,6 +68,22 @@ impl Store {
         Ok(store)
     }
 
+    /// The same to look at: nothing is made, and a store that is not there is none.
+    ///
+    /// # Errors
+    /// When `folder` is said and not one.
+    pub fn there(folder: Option<&Path>) -> Result<Option<Self>> {
+        let root = match folder {
+            Some(folder) => folder.to_owned(),
+            None => place()?,
+        };
+        match (root.join("oci-layout").exists(), folder) {
+            (true, _) => Ok(Some(Self { root })),
+            (false, None) => Ok(None),
+            (false, Some(folder)) => bail!("there is no image store in {}", folder.display()),
+        }
+    }
+
     /// Its folder.
     pub fn root(&self) -> &Path {
         &self.root

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 
 use anyhow::{Result, bail};
-use registry::{Descriptor, Digest, Document, Fetched, Platform, Repository};
+use registry::{Descriptor, Digest, Document, Fetched, MAX_DOCUMENT, Platform, Repository, small};
 use serde::Deserialize;
 
 /// The most documents of one image: indexes may lie in indexes.
@@ -23,7 +23,36 @@ const MAX_DEPTH: usize = 3;
 #[derive(Clone, Debug)]
 pub enum Wanted {
     All,
+    /// The one for a platform; of a name that means one image, that one.
     Only(Platform),
+    /// The one for a platform, and no other.
+    Exactly(Platform),
+}
+
+impl Wanted {
+    /// The platform of which one is chosen.
+    pub fn platform(&self) -> Option<&Platform> {
+        match self {
+            Self::All => None,
+            Self::Only(platform) | Self::Exactly(platform) => Some(platform),
+        }
+    }
+
+    /// Refuses an image that is for `actual`.
+    pub fn check(&self, actual: Option<&Platform>) -> Result<()> {
+        match (self, actual) {
+            (Self::Exactly(wanted), Some(actual)) if !same(wanted, actual) => {
+                bail!("the image is not for {wanted}, but for {actual}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether an image for `actual` is one for `wanted`.
+pub fn same(wanted: &Platform, actual: &Platform) -> bool {
+    let wasip = wanted.os == "wasi" && actual.os.starts_with("wasip");
+    (wanted.os == actual.os || wasip) && wanted.architecture == actual.architecture
 }
 
 /// What is to be moved.
@@ -41,16 +70,26 @@ impl Image {
     /// moved.
     pub async fn look(repository: &Repository, reference: &str, wanted: &Wanted) -> Result<Self> {
         let mut top = repository.document(reference).await?;
-        if let Wanted::Only(platform) = wanted {
+        let mut named_alone = true;
+        if let Some(platform) = wanted.platform() {
             for _ in 0..MAX_DEPTH {
                 let Document::Index(manifests) = &top.document else {
                     break;
                 };
+                named_alone = false;
                 let chosen = choose(manifests, platform)?.clone();
                 let mut fetched = named(repository, &chosen).await?;
                 fetched.descriptor.platform = chosen.platform;
                 top = fetched;
             }
+        }
+        // Of one in an index it is the index that says it.
+        if let (true, Wanted::Exactly(_), Document::Manifest(manifest)) =
+            (named_alone, wanted, &top.document)
+        {
+            wanted.check(
+                platform_of(&small(repository, &manifest.config, MAX_DOCUMENT).await?).as_ref(),
+            )?;
         }
         let image = Self { root: top.descriptor.clone(), documents: vec![], blobs: vec![] };
         let seen = HashSet::from([top.descriptor.digest.clone()]);

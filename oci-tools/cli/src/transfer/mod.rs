@@ -35,7 +35,7 @@ pub fn pull(args: &PullArgs) -> Result<()> {
     let store = Store::open(args.store.store.as_deref())?;
     let wanted = match (&args.platform.platform, args.platform.all) {
         (_, true) => Wanted::All,
-        (Some(platform), _) => Wanted::Only(platform.clone()),
+        (Some(platform), _) => Wanted::Exactly(platform.clone()),
         (None, _) => Wanted::Only(wasm()),
     };
     let network = Network::new(&args.network);
@@ -87,7 +87,7 @@ pub fn push(args: &PushArgs) -> Result<()> {
 pub fn copy(args: &CopyArgs) -> Result<()> {
     let network = Network::new(&args.network);
     let progress = Progress::new(args.format);
-    let wanted = args.platform.clone().map_or(Wanted::All, Wanted::Only);
+    let wanted = args.platform.clone().map_or(Wanted::All, Wanted::Exactly);
     let store = || Store::open(args.store.store.as_deref());
     let report = match (&args.source, &args.destination) {
         (Place::Registry(from), Place::Registry(to)) => {

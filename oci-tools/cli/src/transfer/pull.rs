@@ -9,7 +9,7 @@ use registry::{
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::image::{Image, Wanted, platform_of};
+use super::image::{Image, Wanted, platform_of, same};
 use super::progress::Progress;
 use super::report::{Moved, Report};
 use super::{AT_A_TIME, Network};
@@ -60,11 +60,6 @@ fn config_platform(store: &Store, root: &Descriptor) -> Option<Platform> {
         Document::Manifest(manifest) => platform_of(&store.read(&manifest.config).ok()?),
         Document::Index(_) => None,
     }
-}
-
-fn same(wanted: &Platform, actual: &Platform) -> bool {
-    let wasip = wanted.os == "wasi" && actual.os.starts_with("wasip");
-    (wanted.os == actual.os || wasip) && wanted.architecture == actual.architecture
 }
 
 async fn fetch(

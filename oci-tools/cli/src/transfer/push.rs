@@ -25,10 +25,11 @@ pub async fn push(
 ) -> Result<Report> {
     let _in_use = store.in_use()?;
     let mut root = store.find(&image.to_string())?.descriptor;
-    if let Wanted::Only(platform) = wanted
-        && let Document::Index(manifests) = store.document(&root)?
-    {
-        root = choose(&manifests, platform)?.clone();
+    if let Some(platform) = wanted.platform() {
+        match store.document(&root)? {
+            Document::Index(manifests) => root = choose(&manifests, platform)?.clone(),
+            Document::Manifest(_) => wanted.check(root.platform.as_ref())?,
+        }
     }
     if to.has_digest() && to.tag_or_digest() != root.digest.as_str() {
         bail!("{to} cannot be the name of {}: give it a tag with `wasm-image tag`", root.digest);

@@ -70,6 +70,7 @@ fn every_level_gives_a_valid_module_and_always_the_same() {
         assert!(after == build(), "{level}");
     }
     assert!(built(&before, &["-O"]) == built(&before, &["--optimize=s"]));
+    assert!(built(&before, &["-O3"]) == built(&before, &["--optimize=3"]));
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn what_lies_spoilt_from_an_earlier_pull_is_fetched_anew() {
     let layer = layer.unwrap()["digest"].as_str().unwrap().replace("sha256:", "");
     for spoilt in [1 << 20, 4 << 20] {
         let other = Desk::new();
-        other.ok(&["list"]);
+        other.build("first", 10);
         other.file(&format!("store/partial/{layer}"), vec![7; spoilt]);
         assert_eq!(other.json(&["pull", &name])["digest"], digest);
         other.check_blobs();

@@ -315,3 +315,25 @@ fn an_index_that_is_named_twice_goes_before_both_that_name_it() {
         assert_eq!(desk.json(&["pull", "--all", &stored])["digest"], copied["digest"]);
     }
 }
+
+#[test]
+fn an_image_for_another_platform_than_the_one_that_is_said_is_not_moved() {
+    let (desk, registry) = (Desk::new(), Registry::start());
+    let (name, copy) = (registry.name("one:1"), registry.name("copy:1"));
+    desk.build(&name, 1000);
+    desk.ok(&["push", &name]);
+    let stored = format!("store:{name}");
+    for args in [
+        &["pull", "--platform", "linux/amd64", &name][..],
+        &["copy", "--platform", "linux/amd64", &name, &copy],
+        &["copy", "--platform", "linux/amd64", &name, "store:copy"],
+        &["copy", "--platform", "linux/amd64", &stored, &copy],
+    ] {
+        let words = desk.fail(args);
+        let wanted = "the image is not for linux/amd64, but for wasi/wasm";
+        assert!(words.contains(wanted), "{args:?}: {words}");
+    }
+    desk.fail(&["pull", &copy]);
+    desk.ok(&["copy", "--platform", "wasi/wasm", &name, &copy]);
+    desk.ok(&["pull", &copy]);
+}

@@ -179,6 +179,11 @@ fn keys_are_not_written_over_and_the_private_one_is_nobody_elses() {
     let words = desk.fail(&["keygen", "ours"]);
     assert!(words.contains("ours.key") && words.contains("exists"), "{words}");
     assert_eq!(fs::read(desk.path("ours.key")).unwrap(), before);
+    // A private key beside the public one of another pair would sign for nobody.
+    fs::remove_file(desk.path("ours.key")).unwrap();
+    let words = desk.fail(&["keygen", "ours"]);
+    assert!(words.contains("ours.pub") && words.contains("exists"), "{words}");
+    assert!(!desk.path("ours.key").exists());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::harness::{Desk, Registry, stderr};
 
 #[test]
@@ -66,7 +68,7 @@ fn damage_is_told_with_what_to_do() {
     assert!(words.contains("is damaged") && words.contains("pull or build it again"), "{words}");
     desk.ok(&["rm", &name]);
     assert!(desk.files("blobs/sha256").is_empty());
-    let words = desk.fail(&["list", "--store", "docker/.."]);
+    let words = desk.fail(&["build", "hello.wat", "--store", "docker/.."]);
     assert!(words.contains("it is a folder of something else"), "{words}");
 }
 
@@ -154,4 +156,16 @@ fn a_full_disk_is_told_and_leaves_what_was_there() {
     assert_eq!(lines[0].trim(), "0", "what was begun does not keep the disk full");
     assert_eq!(lines.len(), 3, "{said}");
     assert!(lines[2].starts_with(&small) && !lines[2].contains("damaged"), "{said}");
+}
+
+#[test]
+fn looking_makes_no_store() {
+    let desk = Desk::new();
+    let words = desk.fail(&["list", "--store", "typo"]);
+    assert!(words.contains("there is no image store in typo"), "{words}");
+    let empty = Desk::new();
+    assert_eq!(empty.json(&["list"]), json!([]));
+    for folder in [desk.path("typo"), empty.path("store")] {
+        assert!(!folder.exists(), "{}", folder.display());
+    }
 }

@@ -1,6 +1,6 @@
 //! How guests end, and what is said when they never began.
 
-use crate::harness::{Place, guest};
+use crate::harness::{Place, guest, stdout};
 
 #[test]
 fn a_guests_exit_code_is_the_commands() {
@@ -54,6 +54,18 @@ fn what_cannot_be_run_is_named_and_has_dockers_exit_codes() {
         let said = place.refused(code, args);
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[test]
+fn a_memory_that_is_shared_is_refused_as_inspect_says() {
+    let place = Place::new();
+    let text = r#"(module (memory (export "memory") 1 1 shared) (func (export "_start")))"#;
+    place.file("threads.wat", text);
+    let words = place.refused(126, &["threads.wat"]);
+    let reason = "its memory is shared between threads, of which a guest has one";
+    assert!(words.contains(reason), "{words}");
+    let seen = place.command(&["inspect", "threads.wat"]).output().unwrap();
+    assert!(stdout(&seen).contains(reason), "{}", stdout(&seen));
 }
 
 #[test]

@@ -127,3 +127,46 @@ fn an_image_for_linux_or_without_a_program_is_refused() {
     let refused = place.refused(127, &["./layout", "none.wasm"]);
     assert!(refused.contains("none.wasm"), "{refused}");
 }
+
+#[test]
+fn a_module_in_the_store_that_is_not_what_its_name_says_does_not_run() {
+    let place = Place::new();
+    place.build(&guest("probe-p2.wasm"), &["-t", "art", "--form", "artifact"]);
+    place.says(&["art"]);
+    let module = fs::read(guest("probe-p2.wasm")).unwrap();
+    let blobs = fs::read_dir(place.path("store/blobs/sha256")).unwrap();
+    let blob =
+        blobs.map(|blob| blob.unwrap().path()).find(|blob| fs::read(blob).unwrap() == module);
+    let blob = blob.expect("the layer is the module");
+    for damaged in [fs::read(guest("hello-c.wasm")).unwrap(), module[..1000].to_vec()] {
+        fs::write(&blob, damaged).unwrap();
+        let words = place.ends(125, &["art"]);
+        assert!(
+            words.contains("is damaged") && words.contains("pull or build it again"),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn a_file_does_not_stand_before_an_image_of_its_name() {
+    let place = Place::new();
+    place.build(&guest("probe-p2.wasm"), &["-t", "probe"]);
+    place.file("probe", "no image");
+    assert_eq!(place.says(&["probe"]), "hello from wasm\n");
+    place.file("plain", "(module (func (export \"_start\")))");
+    place.says(&["plain"]);
+}
+
+#[test]
+fn an_image_of_the_store_can_be_looked_at_by_its_name() {
+    let place = Place::new();
+    build(&place, &["-t", "probe"]);
+    for verb in ["inspect", "explain"] {
+        let output = place.command(&[verb, "probe"]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains("runs here"), "{}", stdout(&output));
+    }
+    let output = place.command(&["inspect", "none"]).output().unwrap();
+    assert!(stderr(&output).contains("cannot read none: No such file"), "{}", stderr(&output));
+}

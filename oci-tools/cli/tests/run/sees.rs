@@ -22,6 +22,15 @@ fn the_environment_is_dockers_with_what_the_flags_say() {
 }
 
 #[test]
+fn a_variable_without_a_name_is_refused() {
+    let place = Place::new();
+    for word in ["", "=x"] {
+        let words = place.ends(125, &["-e", word, "probe-p1.wasm"]);
+        assert!(words.contains("invalid environment variable"), "{words}");
+    }
+}
+
+#[test]
 fn an_empty_rootfs_has_the_file_and_what_every_container_has() {
     let (place, probe) = (Place::new(), guest("probe-p1.wasm"));
     assert_eq!(place.says(&[&probe, "ls", "/"]), "dev\netc\nprobe-p1.wasm\n");

@@ -53,6 +53,9 @@ fn nobody_has_a_cache_too() {
     let count = entries.filter(|file| file.path().extension().is_some_and(|end| end == "cwasm"));
     assert_eq!(count.count(), 1);
     assert_eq!(place.says(&["probe"]), "hello from wasm\n");
+    // It is what the commands about caches are about.
+    let listed = place.command(&["cache", "ls"]).output().unwrap();
+    assert!(stdout(&listed).contains(" in 1 file"), "{} {}", stdout(&listed), stderr(&listed));
 }
 
 #[test]
