@@ -320,6 +320,24 @@ mod tests {
     }
 
     #[test]
+    fn changed_bundles_and_statements_vouch_for_no_other_image() {
+        let (ours, image, other) = (key(), Digest::of(b"image"), Digest::of(b"other"));
+        let keys = [ours.public("ours")];
+        let good = bundle(&ours, STATEMENT.0, &said(&image));
+        hostile::check("bundles", 3000, hostile::changed(good), |document| {
+            let signatures = read(&document);
+            assert!(signer(&signatures, &other, &keys).is_err());
+            let _ = signer(&signatures, &image, &keys);
+        });
+        hostile::check("statements", 3000, hostile::changed(said(&image)), |document| {
+            let text = document.to_string();
+            assert!(vouches(text.as_bytes(), &other).is_err());
+            assert!(text.contains(image.hex()) || vouches(text.as_bytes(), &image).is_err());
+            assert_eq!(statement(text.as_bytes()), None);
+        });
+    }
+
+    #[test]
     fn only_what_is_encoded_as_an_envelope_holds_a_statement() {
         let (kind, _) = STATEMENT;
         let encoded = |length: &str| format!("DSSEv1 {} {kind} {length} {{}}", kind.len());

@@ -175,7 +175,13 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<module::Module> {
 
 fn unusable(path: &Path, error: &module::Error) -> anyhow::Error {
     use artifact::module::Error;
+    let is = |end: &str| path.extension().is_some_and(|ending| ending == end);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let advice = match error {
+        Error::NotWasm(_) if is("toml") || name.contains("file") => {
+            "; what says how to build is given with -f"
+        }
+        Error::NotWasm(_) if is("tar") => "; an image is run, loaded or pushed as it is",
         Error::NotWasm(_) => "; compile for wasm32-wasip1 or wasm32-wasip2 and name that file",
         Error::Truncated { .. } => "; copy or build the file again",
         Error::Version(_) => "; build it again with current tools",

@@ -73,7 +73,7 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     let report = Report(&facts);
     print(match args.format {
         Format::Text => report.explanation(),
-        Format::Json => format!("{:#}\n", report.needs_json()),
+        Format::Json => format!("{:#}\n", report.explanation_json()),
     })
 }
 

@@ -149,7 +149,18 @@ impl Report<'_> {
     }
 
     /// What [`Report::explanation`] says, for programs.
-    pub fn needs_json(&self) -> Value {
+    pub fn explanation_json(&self) -> Value {
+        let Facts { subject, module, image, .. } = self.0;
+        let mut json = self.needs_json();
+        json["subject"] = json!(subject);
+        json["description"] = json!(module.to_string());
+        json["image"] =
+            json!(image.as_ref().map(|image| json!({ "user": image.user, "ports": image.ports })));
+        json
+    }
+
+    /// What it needs, and is granted.
+    fn needs_json(&self) -> Value {
         let needs = &self.0.needs;
         let (how, why_not) = match &needs.verdict {
             Ok(how) => (Some(*how), Vec::new()),

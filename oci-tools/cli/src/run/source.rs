@@ -97,7 +97,7 @@ impl Source {
     fn of_name(name: String, args: &RunArgs) -> Result<Self> {
         let store = Store::open(args.store.store.as_deref())?;
         let mut in_use = store.in_use()?;
-        let known = store.entries()?.iter().any(|entry| entry.name == name);
+        let known = store.find(&name).is_ok();
         let pull = match args.pull {
             Pull::Always => true,
             Pull::Missing => !known,

@@ -35,9 +35,19 @@ impl Store {
         Ok(entries)
     }
 
-    /// The image `name`, in full.
+    /// The image `name`, in full. One with a digest is any of its repository that has it.
     pub fn find(&self, name: &str) -> Result<Entry> {
-        let found = self.entries()?.into_iter().find(|entry| entry.name == name);
+        let entries = self.entries()?;
+        let is_it = |entry: &&Entry| match name.split_once('@') {
+            Some((repository, digest)) => {
+                let tag = entry.name.strip_prefix(repository);
+                let same = tag.is_some_and(|tag| !tag.contains('/') && tag.starts_with([':', '@']));
+                same && entry.descriptor.digest.as_str() == digest
+            }
+            None => false,
+        };
+        let found = entries.iter().find(|entry| entry.name == name);
+        let found = found.or_else(|| entries.iter().find(is_it)).cloned();
         found.with_context(|| {
             format!(
                 "the store has no image {name}: `wasm-image list` shows what it has, `wasm-image pull` or `build` adds to it"

@@ -149,6 +149,19 @@ fn a_module_in_the_store_that_is_not_what_its_name_says_does_not_run() {
 }
 
 #[test]
+fn an_image_of_the_store_is_also_known_by_its_digest() {
+    let place = Place::new();
+    build(&place, &["-t", "probe"]);
+    let listed = place.command(&["list", "--format", "json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let digest = listed[0]["digest"].as_str().unwrap();
+    place.says(&["--pull", "never", &format!("probe@{digest}")]);
+    place.says(&["--pull", "never", &format!("probe:any@{digest}")]);
+    place.ends(125, &["--pull", "never", &format!("other@{digest}")]);
+    place.ends(125, &["--pull", "never", &format!("probe@sha256:{}", "0".repeat(64))]);
+}
+
+#[test]
 fn a_file_does_not_stand_before_an_image_of_its_name() {
     let place = Place::new();
     place.build(&guest("probe-p2.wasm"), &["-t", "probe"]);
