@@ -178,7 +178,7 @@ fn unusable(path: &Path, error: &module::Error) -> anyhow::Error {
     let is = |end: &str| path.extension().is_some_and(|ending| ending == end);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let advice = match error {
-        Error::NotWasm(_) if is("toml") || name.contains("file") => {
+        Error::NotWasm(_) if is("toml") || name == "Containerfile" || name == "Dockerfile" => {
             "; what says how to build is given with -f"
         }
         Error::NotWasm(_) if is("tar") => "; an image is run, loaded or pushed as it is",

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use artifact::digest::Digest;
 use artifact::module::MAX_WASM;
 use artifact::module::{self, Module, to_binary};
-use serde_json::{Value, json};
+use serde_json::Value;
 use wasmparser::WasmFeatures;
 use wit_component::{DecodedWasm, WitPrinter};
 
@@ -171,7 +171,7 @@ fn stored(name: &Path, args: &StoreArgs) -> Result<Option<(Store, Value)>> {
     let Some(store) = Store::there(args.store.as_deref())? else { return Ok(None) };
     let name = name.to_str().and_then(|name| Reference::parse(name).ok());
     let entry = name.and_then(|name| store.find(&name.to_string()).ok());
-    Ok(entry.map(|entry| (store, json!({ "manifests": [entry.descriptor] }))))
+    Ok(entry.map(|entry| (store, entry.index())))
 }
 
 fn read_module(path: &Path, file: File, head: &[u8]) -> Result<Vec<u8>> {

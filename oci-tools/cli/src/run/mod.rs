@@ -34,6 +34,7 @@ use shim::spec::{Entry, RootfsPart};
 use crate::cli::RunArgs;
 use crate::inspect::image::{Image, layers};
 use crate::inspect::layout::Descriptor;
+use crate::store::damaged;
 use options::{Limits, Options};
 use publish::Listening;
 use source::{ImageSource, Source};
@@ -266,12 +267,10 @@ fn whole(path: PathBuf, digest: &str) -> Result<PathBuf> {
     let unreadable = || format!("cannot read {}", path.display());
     let file = File::open(&path).with_context(unreadable)?;
     let actual = Known::at(Path::new(DEFAULT_DIR)).digest_of(&file).with_context(unreadable)?;
-    ensure!(
-        digest.strip_prefix("sha256:") == Some(&actual.to_string()),
-        "{} is damaged: `wasm-image rm` the image and pull or build it again",
-        path.display()
-    );
-    Ok(path)
+    match digest.strip_prefix("sha256:") == Some(&actual.to_string()) {
+        true => Ok(path),
+        false => Err(damaged(&path, "")),
+    }
 }
 
 /// As docker puts it together; but of an artifact, which is a module `in_layer` and says no command,

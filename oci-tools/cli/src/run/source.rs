@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::NotFound;
 use crate::cli::{Pull, RunArgs};
@@ -55,16 +55,13 @@ impl Source {
             .context("the name of an image is UTF-8")
             .and_then(|text| Reference::parse(text).map_err(|why| anyhow!("{text:?}: {why}")));
         // What is called as an image of the store is that image; else a file can have any name.
-        match name {
-            Ok(name) if !path.is_file() => Self::of_name(name.to_string(), args),
-            Ok(name)
-                if Store::open(args.store.store.as_deref())?.find(&name.to_string()).is_ok() =>
-            {
-                Self::of_name(name.to_string(), args)
-            }
-            Err(why) if !path.is_file() => Err(why),
-            _ => Self::of_path(path, args),
+        let is_stored = |name: &Reference| -> Result<bool> {
+            Ok(Store::open(args.store.store.as_deref())?.find(&name.to_string()).is_ok())
+        };
+        if path.is_file() && !name.as_ref().ok().map(is_stored).transpose()?.unwrap_or(false) {
+            return Self::of_path(path, args);
         }
+        Self::of_name(name?.to_string(), args)
     }
 
     fn of_path(path: &Path, args: &RunArgs) -> Result<Self> {
@@ -116,7 +113,7 @@ impl Source {
         Ok(Self::Image(ImageSource {
             name,
             layout: Layout::folder(store.root()),
-            index: json!({ "manifests": [entry.descriptor] }),
+            index: entry.index(),
             store,
             stored: true,
             _in_use: in_use,

@@ -20,6 +20,13 @@ pub struct Entry {
     pub descriptor: Descriptor,
 }
 
+impl Entry {
+    /// An index with nothing else in it.
+    pub fn index(&self) -> Value {
+        json!({ "manifests": [self.descriptor] })
+    }
+}
+
 impl Store {
     /// All named images, by name.
     pub fn entries(&self) -> Result<Vec<Entry>> {

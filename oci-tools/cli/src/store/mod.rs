@@ -38,6 +38,14 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// A blob of a store is not what its name says; `how`, after a blank, as far as that is known.
+pub fn damaged(path: &Path, how: &str) -> anyhow::Error {
+    anyhow!(
+        "{} is damaged{how}: `wasm-image rm` the image and pull or build it again",
+        path.display()
+    )
+}
+
 /// Keeps the blobs of the store from being swept away.
 #[derive(Debug)]
 pub struct InUse(#[expect(dead_code, reason = "it is held for its lock")] File);
@@ -151,16 +159,11 @@ impl Store {
     /// Opens a blob.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<File> {
         let path = self.blob_path(&descriptor.digest);
-        let damaged = |why: &str| {
-            anyhow!(
-                "{} {why}: `wasm-image rm` the image and pull or build it again",
-                path.display()
-            )
-        };
-        let file = File::open(&path).map_err(|error| damaged(&format!("is damaged ({error})")))?;
+        let file = File::open(&path).map_err(|error| damaged(&path, &format!(" ({error})")))?;
         let length = file.metadata().context("cannot read the image store")?.len();
         if length != descriptor.size {
-            return Err(damaged(&format!("is damaged ({length} of {} bytes)", descriptor.size)));
+            let how = format!(" ({length} of {} bytes)", descriptor.size);
+            return Err(damaged(&path, &how));
         }
         Ok(file)
     }
@@ -174,10 +177,7 @@ impl Store {
         std::io::Read::read_to_end(&mut self.blob(descriptor)?, &mut bytes)
             .with_context(|| format!("cannot read {}", descriptor.digest))?;
         if Digest::of(&bytes) != descriptor.digest {
-            bail!(
-                "{} is damaged: `wasm-image rm` the image and pull or build it again",
-                self.blob_path(&descriptor.digest).display()
-            );
+            return Err(damaged(&self.blob_path(&descriptor.digest), ""));
         }
         Ok(bytes)
     }

@@ -46,6 +46,32 @@ impl Desk {
 const SIGN: [&str; 6] =
     ["sign", "--yes", "--allow-insecure-registry", "--tlog-upload=false", "--key", "cosign.key"];
 
+/// What cosign 3 wants besides, to ask nobody.
+const OFFLINE: &str = "--use-signing-config=false";
+
+/// A desk whose image is in a registry under `name`, with the pairs of keys `cosign` and `ours`; and the
+/// image's name with its digest.
+fn pushed(name: &str) -> (Desk, String) {
+    let desk = Desk::new();
+    let digest = desk.build(name, 1000);
+    desk.ok(&["push", name]);
+    desk.has_key_of_cosign();
+    desk.ok(&["keygen", "ours"]);
+    (desk, format!("{name}@{digest}"))
+}
+
+/// Signs an image as cosign 3 does, with its key.
+fn signed_by_cosign(desk: &Desk, by_digest: &str) {
+    desk.cosign("cosign3", &[&SIGN[..], &[OFFLINE, by_digest]].concat()).unwrap();
+}
+
+/// Has cosign 3 say with its key what was found in an image.
+fn attested_by_cosign(desk: &Desk, by_digest: &str) {
+    fs::write(desk.path("found"), "{}").unwrap();
+    let about = ["--type", "https://example.com/scan", "--predicate", "found", OFFLINE, by_digest];
+    desk.cosign("cosign3", &[&["attest"], &SIGN[1..], &about].concat()).unwrap();
+}
+
 /// The manifest of the signatures of an image.
 fn manifest(name: &str, digest: &str) -> Value {
     let repository = name.rsplit_once('/').unwrap().0;
@@ -117,25 +143,17 @@ fn what_cosign_signs_is_verified() {
 
 #[test]
 fn bundles_of_cosign_3_are_verified_and_other_statements_are_none() {
-    let (desk, registry) = (Desk::new(), Registry::start());
+    let registry = Registry::start();
     let name = registry.name("hello");
-    let digest = desk.build(&name, 1000);
-    desk.ok(&["push", &name]);
-    desk.has_key_of_cosign();
-    let by_digest = format!("{name}@{digest}");
-    let offline = ["--use-signing-config=false", &by_digest];
+    let (desk, by_digest) = pushed(&name);
 
     // What was examined is not yet signed, though the same key says so.
-    fs::write(desk.path("found"), "{}").unwrap();
-    let attest = ["--type", "https://example.com/scan", "--predicate", "found"];
-    let attest = [&["attest"], &SIGN[1..], &attest, &offline].concat();
-    desk.cosign("cosign3", &attest).unwrap();
+    attested_by_cosign(&desk, &by_digest);
     let words = desk.fail(&["verify", &name, "--key", "cosign.pub"]);
     assert!(words.contains("it is not signed"), "{words}");
 
-    desk.cosign("cosign3", &[&SIGN[..], &offline].concat()).unwrap();
+    signed_by_cosign(&desk, &by_digest);
     assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
-    desk.ok(&["keygen", "ours"]);
     let words = desk.fail(&["verify", &name, "--key", "ours.pub"]);
     assert!(words.contains("none of the trusted keys"), "{words}");
 
@@ -343,28 +361,11 @@ fn a_registry_that_lists_what_refers_to_an_image_is_left_to_it() {
     assert_eq!((&again["artifact"], &again["present"]), (&json!(null), &json!(2)));
 }
 
-/// A desk with an image in `server`, and two pairs of keys: `cosign`, and `ours`.
-fn pushed(server: &Server) -> (Desk, String, String) {
-    let desk = Desk::new();
-    let name = server.name("team/hello");
-    let digest = desk.build(&name, 1000);
-    desk.ok(&["push", &name]);
-    desk.has_key_of_cosign();
-    desk.ok(&["keygen", "ours"]);
-    (desk, name, digest)
-}
-
-/// Signs the image as cosign 3 does, with its key.
-fn signed_by_cosign(desk: &Desk, name: &str, digest: &str) {
-    let by_digest = format!("{name}@{digest}");
-    let offline = ["--use-signing-config=false", &by_digest];
-    desk.cosign("cosign3", &[&SIGN[..], &offline].concat()).unwrap();
-}
-
 #[test]
 fn a_bundle_is_found_by_the_list_of_the_registry_whatever_else_is_in_it() {
     // A digest of another kind, what is not there any more, what is none, and one of another type.
-    let odd = |digest: String, kind: &str| json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 10, "artifactType": kind });
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let odd = move |digest: String, kind: &str| json!({ "mediaType": manifest, "digest": digest, "size": 10, "artifactType": kind });
     let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
     let server = answering(move |_, right| {
         let mut entries = vec![odd(format!("sha512:{}", "0".repeat(128)), bundle), json!(7)];
@@ -373,8 +374,9 @@ fn a_bundle_is_found_by_the_list_of_the_registry_whatever_else_is_in_it() {
         entries.push(odd(format!("sha256:{}", "1".repeat(64)), "text/plain"));
         list(&entries)
     });
-    let (desk, name, digest) = pushed(&server);
-    signed_by_cosign(&desk, &name, &digest);
+    let name = server.name("team/hello");
+    let (desk, by_digest) = pushed(&name);
+    signed_by_cosign(&desk, &by_digest);
     assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
     let words = desk.fail(&["verify", &name, "--key", "ours.pub"]);
     assert!(words.contains("none of the trusted keys, as far as can be seen: "), "{words}");
@@ -385,7 +387,8 @@ fn a_bundle_is_found_by_the_list_of_the_registry_whatever_else_is_in_it() {
 fn a_signature_under_the_tag_needs_no_list() {
     for status in [400, 401, 403, 404, 405, 406, 500] {
         let server = answering(move |_, _| Reply::status(status));
-        let (desk, name, digest) = pushed(&server);
+        let name = server.name("team/hello");
+        let (desk, by_digest) = pushed(&name);
         let quick = ["--retries", "0"];
         desk.ok(&[&["sign", &name, "--key", "ours.key"], &quick[..]].concat());
         desk.ok(&[&["verify", &name, "--key", "ours.pub"], &quick[..]].concat());
@@ -397,7 +400,7 @@ fn a_signature_under_the_tag_needs_no_list() {
             assert!(words.contains("as far as can be seen"), "{status}: {words}");
         } else if [400, 404].contains(&status) {
             // There cosign keeps a list of its own under a tag, which is read.
-            signed_by_cosign(&desk, &name, &digest);
+            signed_by_cosign(&desk, &by_digest);
             desk.ok(&theirs);
         }
     }
@@ -411,32 +414,27 @@ fn a_list_of_many_pages_is_read_to_its_end_and_not_elsewhere() {
         }
         list(&[]).with(&format!("Link: <{path}&page=2>; rel=\"next\""))
     });
-    let (desk, name, digest) = pushed(&server);
-    signed_by_cosign(&desk, &name, &digest);
+    let name = server.name("team/hello");
+    let (desk, by_digest) = pushed(&name);
+    signed_by_cosign(&desk, &by_digest);
     desk.ok(&["verify", &name, "--key", "cosign.pub"]);
 
     let server =
         answering(|_, right| list(&right).with("Link: <https://example.com/2>; rel=\"next\""));
-    let (desk, name, _) = pushed(&server);
+    let name = server.name("team/hello");
+    let (desk, _) = pushed(&name);
     let words = desk.fail(&["verify", &name, "--key", "cosign.pub"]);
     assert!(words.contains("the rest of its list is not in this registry"), "{words}");
 }
 
 #[test]
 fn a_signature_is_found_among_many_attestations() {
-    let (desk, registry) = (Desk::new(), Registry::start());
+    let registry = Registry::start();
     let name = registry.name("hello");
-    let digest = desk.build(&name, 1000);
-    desk.ok(&["push", &name]);
-    desk.has_key_of_cosign();
-    signed_by_cosign(&desk, &name, &digest);
-    fs::write(desk.path("found"), "{}").unwrap();
-    let by_digest = format!("{name}@{digest}");
-    let attest = ["--type", "https://example.com/scan", "--predicate", "found"];
-    let attest =
-        [&["attest"], &SIGN[1..], &attest, &["--use-signing-config=false", &by_digest]].concat();
+    let (desk, by_digest) = pushed(&name);
+    signed_by_cosign(&desk, &by_digest);
     for _ in 0..34 {
-        desk.cosign("cosign3", &attest).unwrap();
+        attested_by_cosign(&desk, &by_digest);
     }
     assert_eq!(desk.json(&["verify", &name, "--key", "cosign.pub"])["key"], "cosign.pub");
 }
